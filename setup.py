@@ -1,4 +1,4 @@
-"""Packaging: `pip install .` gives the packages, their data and the console commands."""
+"""Packaging: `pip install .` gives the packages and the console commands."""
 
 from pathlib import Path
 

@@ -181,7 +181,8 @@ def resize_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
         return image
     rows, columns = _sparse(image.shape[0], height), _sparse(image.shape[1], width)
     narrow = np.ascontiguousarray((rows @ image.astype(np.float32)).T)
-    return np.clip(np.round((columns @ narrow).T), 0, U16_MAX).astype(np.uint16)
+    rounded = np.clip(np.round((columns @ narrow).T), 0, U16_MAX)
+    return np.ascontiguousarray(rounded, dtype=np.uint16)
 
 
 def resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -189,7 +189,9 @@ def _read(path: str | os.PathLike, kind: str) -> pd.DataFrame:
     if not path.is_file():
         raise TableError(f"{path}: no such table")
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        frame = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as err:
         raise TableError(f"{path}: not a CSV table: {err}") from err
     missing = [name for name in _NEEDED[kind] if name not in frame]
@@ -233,9 +235,11 @@ def _check_values(frame, name, allowed, path, *, empty: bool) -> None:
 def _refuse(frame, bad: pd.Series, name: str, path, rule: str) -> None:
     if bad.any():
         at = int(bad.to_numpy().argmax())
+        cell = frame[name].iloc[at]
+        shown = f"{cell:g}" if isinstance(cell, float) else repr(cell)
         raise TableError(
             f"{path}: row {at + 1} (line {at + 2}), column {name}: {rule}, "
-            f"received {frame[name].iloc[at]!r} ({int(bad.sum())} such row(s))"
+            f"received {shown} ({int(bad.sum())} such row(s))"
         )
 
 

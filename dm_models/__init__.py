@@ -1,0 +1,1 @@
+"""Tensors: patch classifiers and the whole-image classifiers made from them."""

@@ -1,0 +1,215 @@
+"""A trained model for other people's programs: SavedModel, `.keras`, weights `.h5`.
+
+Every form takes RAW 16-bit grey levels as float32, (N, H, W, 1), and gives float32
+probabilities; the SavedModel keeps a variable image size (signature `serving_default`,
+input `grey`). Beside it lies `input_contract.json`: size, grey scale, mean and class
+names. A model trained in mixed precision is exported in float32. Each form is loaded
+again as a stranger would, and must give the model's own scores on a random image.
+
+Command: `dm-export runs/image/best.keras --out saved_model --weights-h5 weights.h5`
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dm_models.inputs import InputContract
+from dm_models.weights import (
+    CONTRACT_MEMBER,
+    ModelFileError,
+    WeightsError,
+    load_model,
+    save_model,
+    save_weights_h5,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+TOLERANCE = 1e-5
+DEFAULT_SIDE = 256
+
+
+class ExportError(ValueError):
+    """An export cannot be written, or does not give the model's scores."""
+
+
+def export_saved_model(
+    model: keras.Model,
+    out: str | Path,
+    *,
+    contract: InputContract,
+    overwrite: bool = False,
+) -> Path:
+    """Write a float32 SavedModel with its contract, aside and then renamed.
+
+    Args:
+        model: The model; under mixed precision, a float32 copy of it is written.
+        out: The folder to make.
+        contract: Written to `out/input_contract.json` and `out/assets.extra/`.
+        overwrite: Replace a folder that exists.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ExportError: The folder exists.
+    """
+    out = Path(out)
+    _check_free(out, overwrite)
+    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        float32_copy(model).export(aside, format="tf_saved_model", verbose=False)
+        (aside / "assets.extra").mkdir()
+        for place in (aside, aside / "assets.extra"):
+            (place / CONTRACT_MEMBER).write_text(contract.to_json(), encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        aside.rename(out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return out
+
+
+def float32_copy(model: keras.Model) -> keras.Model:
+    """Return the same net with the same weights, computing in float32 throughout."""
+    copy = type(model).from_config(_in_float32(model.get_config()))
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def scores_of_saved_model(folder: str | Path, images: np.ndarray) -> np.ndarray:
+    """Score raw grey levels by a SavedModel's `serving_default` alone, without Keras.
+
+    Args:
+        folder: The SavedModel.
+        images: (N, H, W, 1) float32, 0..65535.
+
+    Returns:
+        Probabilities (N, classes).
+    """
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(folder))
+    outputs = loaded.signatures["serving_default"](tf.constant(images))
+    return next(iter(outputs.values())).numpy()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    arguments = _parser().parse_args(argv)
+    targets = [arguments.out, arguments.weights_h5, arguments.keras]
+    try:
+        for path in filter(None, targets):
+            _check_free(path, arguments.overwrite)
+        model, contract = load_model(arguments.model)
+        differences = _export_all(model, contract, arguments)
+    except (ModelFileError, WeightsError, ExportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for path, difference in differences.items():
+        verdict = "same scores" if difference <= TOLERANCE else "OTHER SCORES"
+        print(f"{path}: {verdict} (largest difference {difference:.1e})")
+    wrong = [path for path, value in differences.items() if not value <= TOLERANCE]
+    if wrong:
+        print(f"error: other scores than the model's: {wrong}", file=sys.stderr)
+        return 1
+    print(f"exported {arguments.model} to {', '.join(map(str, differences))}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dm-export", description="Export a trained model; check every form of it."
+    )
+    parser.add_argument("model", type=Path, help="a .keras or .h5 of this project")
+    parser.add_argument("--out", type=Path, required=True, help="SavedModel folder")
+    parser.add_argument("--weights-h5", type=Path, help="also the weights alone")
+    parser.add_argument("--keras", type=Path, help="also a float32 .keras file")
+    parser.add_argument(
+        "--overwrite", action=argparse.BooleanOptionalAction, default=False
+    )
+    return parser
+
+
+def _export_all(
+    model: keras.Model, contract: InputContract, arguments: argparse.Namespace
+) -> dict[Path, float]:
+    """Write each form asked for; return its largest difference from the model."""
+    plain = float32_copy(model)
+    images = _random_images(model, contract)
+    expected = _scores(plain if _is_mixed(model) else model, images)
+    if _is_mixed(model):
+        own = _difference(_scores(model, images), expected)
+        print(f"exporting in float32; in its own precision scores differ by {own:.1e}")
+    out = arguments.out
+    export_saved_model(plain, out, contract=contract, overwrite=arguments.overwrite)
+    found = {out: scores_of_saved_model(out, images)}
+    if arguments.weights_h5:
+        save_weights_h5(plain, arguments.weights_h5)
+        found[arguments.weights_h5] = _scores(
+            _reloaded_weights(plain, arguments.weights_h5), images
+        )
+    if arguments.keras:
+        save_model(plain, arguments.keras, contract)
+        found[arguments.keras] = _scores(load_model(arguments.keras)[0], images)
+    return {path: _difference(scores, expected) for path, scores in found.items()}
+
+
+def _random_images(model: keras.Model, contract: InputContract) -> np.ndarray:
+    """Four images of raw grey levels, dark to bright, of the model's size."""
+    height, width = model.input_shape[1:3]
+    height = height or contract.height or DEFAULT_SIDE
+    width = width or contract.width or DEFAULT_SIDE
+    levels = np.random.default_rng(0).integers(0, 65536, (4, height, width, 1))
+    brightness = np.array([0.1, 0.3, 0.6, 1.0]).reshape(4, 1, 1, 1)
+    return np.round(levels * brightness).astype(np.float32)
+
+
+def _is_mixed(model: keras.Model) -> bool:
+    return any(
+        layer.compute_dtype != "float32" for layer in model.layers if layer.weights
+    )
+
+
+def _scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Score without `predict`, which compiles first and takes longer."""
+    return np.asarray(model(images, training=False))
+
+
+def _difference(scores: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(scores - expected).max())
+
+
+def _reloaded_weights(model: keras.Model, path: Path) -> keras.Model:
+    """The architecture anew with random weights, then the file's, by Keras alone."""
+    fresh = type(model).from_config(model.get_config())
+    fresh.load_weights(path)
+    return fresh
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise ExportError(f"{path} exists; give --overwrite to replace it")
+
+
+def _in_float32(config):
+    """A model's configuration with every layer's dtype made float32."""
+    if isinstance(config, dict):
+        walk: Callable = _in_float32
+        return {k: "float32" if k == "dtype" else walk(v) for k, v in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(_in_float32(item) for item in config)
+    return config
+
+
+if __name__ == "__main__":
+    sys.exit(main())

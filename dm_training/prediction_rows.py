@@ -1,0 +1,242 @@
+"""Rows of a prediction table: what makes them sound, and the level they speak of.
+
+An AUC over images, over breasts and over women are three figures, and papers mix them
+up. `aggregate` goes from one level to the next and nothing else does. A table that
+breaks a rule (an id twice, a NaN, one class) is refused with a `MetricError`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dm_preprocess.tables import TableError
+
+LEVELS = ("image", "breast", "patient")
+_NEEDED = ("image_id", "y_true", "y_score")
+_OPTIONAL = ("patient_id", "laterality", "split")
+
+
+class MetricError(ValueError):
+    """A figure cannot be had from these scores; the message says why."""
+
+
+def read_scores(
+    path: str | os.PathLike, columns: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Read a table of scores, its columns renamed to those of `predictions.csv`.
+
+    Args:
+        path: The CSV, of this project or from elsewhere.
+        columns: Our name -> the name in the file; what is left out is named as ours.
+
+    Returns:
+        image_id, y_true (0, 1 or NaN), y_score and what else the file has; patient_id,
+        laterality and split are empty text where the file has none.
+
+    Raises:
+        TableError: No such file, a missing column, or a cell that is no number, no
+            score or no 0 or 1; file, line and column are named.
+    """
+    frame = _read_text(path)
+    chosen = dict(columns or {})
+    named = {ours: chosen.get(ours, ours) for ours in (*_NEEDED, *_OPTIONAL)}
+    for ours, theirs in named.items():
+        if theirs not in frame and (ours in _NEEDED or ours in chosen):
+            raise TableError(
+                f"{path}: line 1: no column {theirs} for {ours}; found "
+                f"{', '.join(frame.columns)}; the flags --...-column name others"
+            )
+    frame = _renamed(frame, named)
+    for name in ("y_true", "y_score"):
+        frame[name] = _numbers(frame[name], path, named[name])
+    truth, score = frame["y_true"], frame["y_score"]
+    wrong = truth.notna() & ~truth.isin((0.0, 1.0))
+    _refuse(truth, wrong, path, named["y_true"], "must be 0, 1 or empty")
+    infinite = ~score.abs().lt(float("inf"))
+    _refuse(score, infinite, path, named["y_score"], "must be a finite number")
+    return frame
+
+
+def select_rows(
+    frame: pd.DataFrame, split: str, *, where: str = "the table"
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The rows of one split that have a truth, and how many were left out.
+
+    A table whose split column is empty throughout is taken whole, as `split`.
+
+    Returns:
+        (rows, {"other_split": count, "no_truth": count}).
+
+    Raises:
+        MetricError: No row is left; the splits there are are named.
+    """
+    splits = frame["split"].fillna("").astype(str).str.strip()
+    here = splits == split if (splits != "").any() else splits == ""
+    rows = frame[here]
+    truth = rows["y_true"].notna()
+    left_out = {"other_split": int((~here).sum()), "no_truth": int((~truth).sum())}
+    if not truth.any():
+        counts = splits.value_counts().items()
+        found = ", ".join(f"{name or 'empty'} ({count})" for name, count in counts)
+        raise MetricError(
+            f"{where}: no row of split {split!r} has a truth; splits found: {found}"
+        )
+    return rows[truth].assign(split=split), left_out
+
+
+def check_scores(y_true, y_score) -> tuple[np.ndarray, np.ndarray]:
+    """Truth as bool and scores as float64, or a `MetricError` that says why not."""
+    y_true, y_score = np.asarray(y_true, float), np.asarray(y_score, float)
+    if y_true.ndim != 1 or y_true.shape != y_score.shape:
+        raise MetricError(
+            f"y_true and y_score must be (N,) alike, received {y_true.shape} and "
+            f"{y_score.shape}"
+        )
+    if not np.isfinite(y_score).all():
+        bad = int((~np.isfinite(y_score)).sum())
+        raise MetricError(f"y_score: {bad} of {len(y_score)} are NaN or infinite")
+    if not np.isin(y_true, (0.0, 1.0)).all():
+        bad = y_true[~np.isin(y_true, (0.0, 1.0))]
+        raise MetricError(f"y_true must hold 0 and 1 only, received {bad[0]:g}")
+    positives = int(y_true.sum())
+    if positives in (0, len(y_true)):
+        raise MetricError(
+            f"one class only ({positives} positives of {len(y_true)}): there is no AUC"
+        )
+    return y_true.astype(bool), y_score
+
+
+def aggregate(
+    frame: pd.DataFrame, level: str = "image", how: str = "mean"
+) -> pd.DataFrame:
+    """One row an image, a breast or a woman.
+
+    A breast or woman is positive where any of her images is; her score is the mean or
+    the maximum of the images there are, so a missing view is no error.
+
+    Args:
+        frame: Rows with image_id, y_true, y_score; patient_id (and laterality) for the
+            upper levels.
+        level: "image", "breast" (patient_id and laterality) or "patient".
+        how: "mean" or "max".
+
+    Returns:
+        The rows themselves, or the keys with y_true, y_score and `images`, sorted.
+
+    Raises:
+        MetricError: Unknown level, an image_id twice, a NaN, or a missing key.
+    """
+    if level not in LEVELS or how not in ("mean", "max"):
+        raise MetricError(
+            f"level must be one of {', '.join(LEVELS)} and how mean or max; "
+            f"received {level!r}, {how!r}"
+        )
+    check_rows(frame)
+    if level == "image":
+        return frame
+    keys = ["patient_id", "laterality"][: 2 if level == "breast" else 1]
+    for key in keys:
+        if key not in frame or (frame[key].fillna("").astype(str) == "").any():
+            raise MetricError(f"level {level}: column {key} is missing or has empties")
+    grouped = frame.groupby(keys, sort=True)
+    columns = {"y_true": ("y_true", "max"), "y_score": ("y_score", how)}
+    return grouped.agg(**columns, images=("y_true", "size")).reset_index()
+
+
+def join_predictions(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Bring two models' rows on the same images together, in the order of `a`.
+
+    Returns:
+        The rows of `a` with `y_score_b` beside them.
+
+    Raises:
+        MetricError: Images of one table are not in the other, or the truths differ.
+    """
+    check_rows(a)
+    check_rows(b)
+    unmatched = sorted(set(a["image_id"]) ^ set(b["image_id"]))
+    if unmatched:
+        raise MetricError(
+            f"the tables do not hold the same images: {len(unmatched)} image_id(s) "
+            f"stand in one only, such as {', '.join(map(str, unmatched[:3]))}"
+        )
+    other = b.set_index("image_id").loc[a["image_id"]]
+    wrong = a["y_true"].to_numpy() != other["y_true"].to_numpy()
+    if wrong.any():
+        named = a["image_id"].iloc[int(wrong.argmax())]
+        raise MetricError(
+            f"y_true differs between the tables for {int(wrong.sum())} image(s), "
+            f"such as {named}"
+        )
+    return a.assign(y_score_b=other["y_score"].to_numpy())
+
+
+def has_patients(frame: pd.DataFrame) -> bool:
+    """Whether every row names its woman.
+
+    Raises:
+        MetricError: Some rows do and some do not, so that neither reading is right.
+    """
+    if "patient_id" not in frame:
+        return False
+    named = frame["patient_id"].fillna("").astype(str).str.strip() != ""
+    if named.any() and not named.all():
+        raise MetricError(
+            f"column patient_id: empty in {int((~named).sum())} of {len(frame)} rows; "
+            "give every row one, or none"
+        )
+    return bool(named.any())
+
+
+def check_rows(frame: pd.DataFrame) -> None:
+    """Refuse an image twice, a missing truth or score, or a NaN in them."""
+    if "image_id" in frame and frame["image_id"].duplicated().any():
+        twice = frame["image_id"][frame["image_id"].duplicated()]
+        raise MetricError(
+            f"image_id {twice.iloc[0]!r} stands twice ({len(twice)} such row(s)); "
+            "one model's scores at a time"
+        )
+    for name in ("y_true", "y_score"):
+        if name not in frame:
+            raise MetricError(f"the table has no column {name}")
+        if frame[name].isna().any():
+            raise MetricError(f"column {name}: {int(frame[name].isna().sum())} NaN")
+
+
+def _read_text(path: str | os.PathLike) -> pd.DataFrame:
+    if not Path(path).is_file():
+        raise TableError(f"{path}: no such table")
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as err:
+        raise TableError(f"{path}: not a CSV table: {err}") from err
+
+
+def _renamed(frame: pd.DataFrame, named: Mapping[str, str]) -> pd.DataFrame:
+    return frame.assign(
+        **{ours: frame[name] if name in frame else "" for ours, name in named.items()}
+    )
+
+
+def _numbers(column: pd.Series, path, name: str) -> pd.Series:
+    text = column.str.strip()
+    values = pd.to_numeric(text, errors="coerce").astype("float64")
+    bad = values.isna() & (text != "") & (text.str.lower() != "nan")
+    _refuse(column, bad, path, name, "must be a number")
+    return values
+
+
+def _refuse(column: pd.Series, bad: pd.Series, path, name: str, rule: str) -> None:
+    if bad.any():
+        at = int(bad.to_numpy().argmax())
+        cell = column.iloc[at]
+        shown = f"{cell:g}" if isinstance(cell, float) else repr(cell)
+        raise TableError(
+            f"{path}: line {at + 2}, column {name}: {rule}, received {shown} "
+            f"({int(bad.sum())} such row(s))"
+        )

@@ -1,0 +1,155 @@
+"""One HTML file with results: figures with intervals, pictures, notes.
+
+The file holds its pictures and its style within it, loads nothing from anywhere and
+runs no script, so that it opens from disk, can be sent by mail and printed. A figure is
+never shown without its interval, count, level and split. What a report says is data
+(`Section`, `Table`, `Picture`); how it looks is decided here alone.
+
+Example:
+    python -m dm_training.report --out report.html --title Quickstart \
+        --summary summary.json --section "ROC=plots/roc.png:Film test images"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dm_training.report_page import render_page
+from dm_training.report_parts import (
+    Picture,
+    ReportError,
+    Section,
+    Table,
+    figure_table,
+    format_figure,
+    format_interval,
+    is_difference,
+    is_figure,
+)
+
+__all__ = [
+    "Picture", "ReportError", "Section", "Table", "figure_table", "format_figure",
+    "format_interval", "is_difference", "is_figure", "summary_sections", "write_report",
+]  # fmt: skip
+
+_TOKENS = {"auc": "AUC", "roc": "ROC", "imagenet": "ImageNet", "inbreast": "INbreast",
+           "h5": ".h5", "n": "n"}  # fmt: skip
+
+
+def summary_sections(summary: Mapping) -> list[Section]:
+    """The sections of a summary.json: results, further facts, seconds a stage."""
+    flat = _flattened({k: v for k, v in summary.items() if k != "seconds"})
+    figures = {_words(k): v for k, v in flat.items() if is_figure(v)}
+    others = [[_words(k), v] for k, v in flat.items() if not is_figure(v)]
+    sections = []
+    if figures:
+        sections.append(Section("Results", tables=[figure_table(figures)]))
+    if others:
+        sections.append(Section("Run", tables=[Table(["", ""], others)]))
+    seconds = summary.get("seconds")
+    if isinstance(seconds, Mapping):
+        rows = [[_words(name), f"{float(s):,.1f}"] for name, s in seconds.items()]
+        sections.append(Section("Time", tables=[Table(["stage", "seconds"], rows)]))
+    return sections
+
+
+def write_report(
+    out: str | os.PathLike, title: str, sections: Sequence[Section], *,
+    lead: str = "", footer: str = "",
+) -> Path:  # fmt: skip
+    """Write a report, aside and then renamed.
+
+    Args:
+        out: The HTML file.
+        title: Its heading.
+        sections: In order.
+        lead: A sentence or two under the heading.
+        footer: At the end, such as versions.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ReportError: A picture is missing or of another kind; nothing is written then.
+    """
+    page = render_page(title, sections, lead=lead, footer=footer)
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(out.name + ".part")
+    aside.write_text(page, encoding="utf-8")
+    os.replace(aside, out)
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; see the module's docstring."""
+    args = _parser().parse_args(argv)
+    try:
+        if Path(args.out).exists() and not args.overwrite:
+            raise ReportError(f"{args.out}: exists already; --overwrite replaces it")
+        sections = summary_sections(_read_json(args.summary)) if args.summary else []
+        sections += [_picture_section(text) for text in args.section]
+        write_report(args.out, args.title, sections, lead=args.lead)
+    except (ReportError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"Wrote {args.out}: {len(sections)} section(s)")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", required=True, help="the HTML file to write")
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--lead", default="", help="a sentence under the title")
+    parser.add_argument("--summary", help="a summary.json of figures")
+    parser.add_argument("--section", action="append", default=[],
+                        metavar="TITLE=PNG:CAPTION",
+                        help="a picture under a heading; may be repeated")  # fmt: skip
+    parser.add_argument("--overwrite", action=argparse.BooleanOptionalAction,
+                        default=False)  # fmt: skip
+    return parser
+
+
+def _read_json(path: str) -> dict:
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ReportError(f"{path}: no JSON: {error}") from error
+    if not isinstance(found, dict):
+        kind = type(found).__name__
+        raise ReportError(f"{path}: must hold a JSON object, received {kind}")
+    return found
+
+
+def _picture_section(text: str) -> Section:
+    title, equals, rest = text.partition("=")
+    path, _, caption = rest.partition(":")
+    if not equals or not path:
+        raise ReportError(f"--section must be TITLE=PNG:CAPTION, received {text!r}")
+    return Section(title, pictures=[Picture(path, caption or title, wide=True)])
+
+
+def _flattened(thing: Mapping, name: str = "") -> dict:
+    found = {}
+    for key, value in thing.items():
+        full = f"{name}, {key}" if name else str(key)
+        if isinstance(value, Mapping) and not is_figure(value):
+            found |= _flattened(value, full)
+        else:
+            found[full] = value
+    return found
+
+
+def _words(key: str) -> str:
+    words = " ".join(_TOKENS.get(word, word) for word in key.split("_"))
+    return words[:1].upper() + words[1:] if words[:2] != "IN" else words
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Draws of women with replacement, and AUCs of many draws at once.
+
+A draw is a vector of weights: how often each image's woman was drawn. On scores sorted
+once, the AUC of every draw is a cumulative sum, so no draw sorts or copies scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from dm_training.prediction_rows import MetricError
+
+_CHUNK_CELLS = 4_000_000
+
+
+def group_codes(groups, count: int) -> np.ndarray:
+    groups = pd.Series(np.asarray(groups))
+    if len(groups) != count or groups.isna().any():
+        raise MetricError(f"groups must name a woman for each of {count} images")
+    codes = pd.factorize(groups)[0]
+    if codes.max() < 1:
+        raise MetricError("fewer than 2 women: nothing to resample")
+    return codes
+
+
+def woman_weights(codes: np.ndarray, n: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image is drawn: (draws, N) in chunks of bounded memory."""
+    rng = np.random.default_rng(seed)
+    women = int(codes.max()) + 1
+    step = max(1, _CHUNK_CELLS // max(len(codes), women))
+    for start in range(0, n, step):
+        draws = min(step, n - start)
+        counts = rng.multinomial(women, np.full(women, 1 / women), size=draws)
+        yield counts[:, codes].astype(np.float64)
+
+
+def weighted_auc(y_true, y_score, weights) -> np.ndarray:
+    pos, neg = _class_weights(y_true, y_score, weights)
+    below = np.cumsum(neg, axis=1) - neg / 2
+    pairs = pos.sum(axis=1) * neg.sum(axis=1)
+    with np.errstate(invalid="ignore"):  # 0 / 0: a draw of one class, NaN
+        return (pos * below).sum(axis=1) / pairs
+
+
+def weighted_sensitivity(y_true, y_score, weights, specificity) -> np.ndarray:
+    pos, neg = _class_weights(y_true, y_score, weights)
+    below = np.cumsum(neg, axis=1) - neg  # negatives under each distinct score
+    enough = below >= (specificity - 1e-12) * neg.sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return (pos * enough).sum(axis=1) / pos.sum(axis=1)
+
+
+def _class_weights(y_true, y_score, weights) -> tuple[np.ndarray, np.ndarray]:
+    """Drawn weight of positives and negatives at each distinct score, ascending."""
+    order = np.argsort(y_score, kind="stable")
+    starts = np.flatnonzero(np.diff(y_score[order], prepend=-np.inf))
+    weights, truth = weights[:, order], y_true[order]
+    pos = np.add.reduceat(weights * truth, starts, axis=1)
+    neg = np.add.reduceat(weights * ~truth, starts, axis=1)
+    return pos, neg

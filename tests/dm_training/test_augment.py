@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dm_training import augment
+
+
+def parameters(**changed):
+    values = {
+        "rotation": 0.0, "shear": 0.0, "zoom_rows": 1.0, "zoom_cols": 1.0,
+        "shift": 0.0, "flip_rows": 1.0, "flip_cols": 1.0, **changed,
+    }  # fmt: skip
+    return {name: tf.constant([value], tf.float32) for name, value in values.items()}
+
+
+def point(row, col, shape=(9, 7)):
+    image = np.zeros((1, *shape, 1), np.float32)
+    image[0, row, col, 0] = 1000.0
+    return image
+
+
+def bright(images):
+    return [tuple(at) for at in np.argwhere(np.asarray(images)[0, ..., 0] > 500)]
+
+
+def test_no_parameters_change_nothing():
+    image = np.random.default_rng(0).uniform(0, 65535, (1, 9, 7, 1)).astype("float32")
+    np.testing.assert_allclose(augment.apply(image, parameters()), image, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"flip_rows": -1.0}, (6, 1)),  # row 8 - 2
+        ({"flip_cols": -1.0}, (2, 5)),  # column 6 - 1
+        ({"rotation": np.pi}, (6, 5)),
+        ({"flip_rows": -1.0, "flip_cols": -1.0}, (6, 5)),
+    ],
+    ids=["up-down", "left-right", "half turn", "both flips"],
+)
+def test_geometry_moves_a_point_where_arithmetic_says(changed, expected):
+    assert bright(augment.apply(point(2, 1), parameters(**changed))) == [expected]
+
+
+def test_quarter_turn_moves_the_right_edge_to_the_top_or_bottom():
+    moved = bright(augment.apply(point(4, 7, (9, 9)), parameters(rotation=np.pi / 2)))
+    assert moved in ([(1, 4)], [(7, 4)])
+
+
+def test_zoom_by_two_takes_the_half_nearer_the_centre():
+    # output row r reads input row 4 + 2 (r - 4): input row 2 shows at output row 3
+    moved = augment.apply(point(2, 3), parameters(zoom_rows=2.0))
+    assert bright(moved) == [(3, 3)]
+
+
+def test_shift_is_clipped_to_the_images_own_range():
+    image = point(2, 1)
+    shifted = np.asarray(augment.apply(image, parameters(shift=5000.0)))
+    assert shifted.max() == 1000.0
+    assert shifted.min() == 1000.0  # 0 + 5000 is clipped to 1000 as well
+
+
+def test_flip_twice_is_the_image_itself():
+    image = np.random.default_rng(1).uniform(0, 1, (2, 5, 4, 1))
+    for number in range(4):
+        twice = augment.flip(augment.flip(image, number), number)
+        np.testing.assert_array_equal(twice, image)
+
+
+def test_draws_lie_in_the_papers_ranges_and_depend_on_the_seed_alone():
+    drawn = [augment.draw(tf.constant([7, i])) for i in range(300)]
+    values = {k: np.array([float(d[k]) for d in drawn]) for k in drawn[0]}
+    assert np.abs(values["rotation"]).max() <= np.deg2rad(25.0)
+    assert np.abs(values["rotation"]).max() > np.deg2rad(20.0)
+    assert 0.8 <= values["zoom_rows"].min() and values["zoom_cols"].max() <= 1.2
+    assert np.abs(values["shift"]).max() <= 20.0 * 257.0
+    assert set(values["flip_rows"]) == {-1.0, 1.0}
+    again = augment.draw(tf.constant([7, 5]))
+    assert all(float(again[k]) == values[k][5] for k in again)
+
+
+def test_no_augmentation_draws_the_identity():
+    drawn = augment.draw(tf.constant([3, 4]), augment.NONE)
+    assert {k: float(v) for k, v in drawn.items()} == {
+        k: float(v[0]) for k, v in parameters().items()
+    }
+
+
+def test_apply_is_the_same_eagerly_and_inside_a_dataset():
+    images = np.random.default_rng(2).uniform(0, 65535, (3, 16, 12, 1))
+    images = images.astype("float32")
+    drawn = [augment.draw(tf.constant([1, i])) for i in range(3)]
+    batch = {k: tf.stack([d[k] for d in drawn]) for k in drawn[0]}
+    eager = augment.apply(images, batch)
+    data = tf.data.Dataset.from_tensors((images, batch)).map(augment.apply)
+    np.testing.assert_allclose(next(iter(data)), eager, rtol=1e-6)

@@ -1,0 +1,243 @@
+"""The two training commands and prediction, end to end on small images."""
+
+import json
+
+import cv2
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from tests_support import write_set
+
+from dm_models.weights import load_model, read_contract
+from dm_preprocess.tables import PATCH_CLASSES
+from dm_training import image_clf_train, patch_clf_train, predict
+
+SIZE = ["--img-size", "96", "80"]
+QUICK = ["--batch-size", "4", "--nb-epoch", "1", "--all-layer-epochs", "2"]
+RECIPE = ["--recipe", "squeezenet-s10-8x1"]
+INBREAST = (
+    "--img-size 96 80 --no-img-scale --rescale-factor 0.003891 --featurewise-center "
+    "--featurewise-mean 44.33 --no-equalize-hist --batch-size 4 "
+    "--train-bs-multiplier 0.5 --augmentation --class-list neg pos --nb-epoch 0 "
+    "--all-layer-epochs 1 --load-val-ram --load-train-ram --optimizer adam "
+    "--weight-decay 0.001 --hidden-dropout 0.0 --weight-decay2 0.01 "
+    "--hidden-dropout2 0.0 --init-learningrate 0.0001 --all-layer-multiplier 0.01 "
+    "--es-patience 10 --auto-batch-balance --final-model NOSAVE"
+).split()
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory):
+    """Class folders of 32 x 32 patches: train/, val/ and test/."""
+    root, rng = tmp_path_factory.mktemp("patches"), np.random.default_rng(1)
+    for split in ("train", "val", "test"):
+        for level, name in enumerate(PATCH_CLASSES):
+            (root / split / name).mkdir(parents=True)
+            for number in range(2):
+                image = rng.integers(0, 8000, (32, 32)) + 10000 * level
+                path = root / split / name / f"{split}{number}_L_CC_{level}.png"
+                cv2.imwrite(str(path), image.astype(np.uint16))
+    return [str(root / split) for split in ("train", "val", "test")]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """An images.csv of 96 x 80 images."""
+    women = {"train": 4, "val": 2, "test": 2}
+    return str(write_set(tmp_path_factory.mktemp("set") / "d", women=women,
+                         size=(96, 80)))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def patch_run(patches, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "patch"
+    status = patch_clf_train.main([
+        *patches, "--out", str(out), "--net", "squeezenet", "--img-size", "32", "32",
+        *QUICK, "--best-model", str(out.parent / "patch.h5"),
+    ])  # fmt: skip
+    assert status == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole_run(table, patch_run):
+    out = patch_run.parent / "whole"
+    status = image_clf_train.main([
+        *[table] * 3, "--out", str(out), *RECIPE, *SIZE, *QUICK,
+        "--patch-model-state", str(patch_run / "best.keras"),
+        "--best-model", str(out.parent / "whole.h5"),
+    ])  # fmt: skip
+    assert status == 0
+    return out
+
+
+def train(table, out, *extra):
+    return image_clf_train.main([*[str(table)] * 3, "--out", str(out), *SIZE, *extra])
+
+
+def refused(capsys, status):
+    assert status == 2
+    return capsys.readouterr().err
+
+
+def test_a_patch_run_folder_explains_itself(patch_run):
+    for name in ("config.json", "versions.json", "log.txt", "history.csv", "best.keras",
+                 "predictions_val.csv", "predictions_test.csv", "metrics.json",
+                 "plots/history.png", "plots/confusion.png"):  # fmt: skip
+        assert (patch_run / name).stat().st_size > 0, name
+    found = json.loads((patch_run / "metrics.json").read_text())
+    assert found["test_accuracy"]["n"] == 10
+    assert set(found["test_auc"]) == set(PATCH_CLASSES)
+    assert found["steps"] == 2 * 3  # two epochs of 10 patches in batches of 4
+    assert len(pd.read_csv(patch_run / "history.csv")) == 2
+    assert list((patch_run / "tensorboard").rglob("events*"))
+
+
+def test_a_copy_in_h5_holds_the_same_model(patch_run):
+    copy, contract = load_model(patch_run.parent / "patch.h5")
+    best, _ = load_model(patch_run / "best.keras")
+    assert contract.class_names == PATCH_CLASSES
+    for one, two in zip(copy.get_weights(), best.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_whole_image_run_scores_each_test_image_once(whole_run):
+    for flips, suffix in ((1, ""), (4, "_augmented")):
+        frame = pd.read_csv(whole_run / f"predictions_test{suffix}.csv")
+        assert len(frame) == frame["image_id"].nunique() == 4
+        assert (frame["flips"] == flips).all()
+        assert frame["y_score"].between(0, 1).all()
+    found = json.loads((whole_run / "metrics.json").read_text())
+    assert found["test_auc"]["level"] == "image"
+    contract = read_contract(whole_run / "best.keras")
+    assert contract.class_names == ("neg", "pos")
+    assert (contract.height, contract.width) == (96, 80)
+    assert contract.grey_stats["images"] == 8
+
+
+def test_prediction_repeats_the_runs_own_scores(whole_run, table, tmp_path):
+    out = tmp_path / "p.csv"
+    model = str(whole_run / "best.keras")
+    assert predict.main([model, table, "--split", "test", "--out", str(out)]) == 0
+    ours, runs = pd.read_csv(out), pd.read_csv(whole_run / "predictions_test.csv")
+    np.testing.assert_allclose(ours["y_score"], runs["y_score"], atol=1e-6)
+
+
+def test_files_get_the_score_of_their_row_and_a_bad_one_costs_its_own_line(
+    whole_run, table, tmp_path, capsys
+):
+    frame = pd.read_csv(whole_run / "predictions_test.csv")
+    folder = tmp_path / "files"
+    folder.mkdir()
+    source = pd.read_csv(table).set_index("image_id")["path"]
+    for image_id in frame["image_id"]:
+        png = (tmp_path.parent / table).parent / source[image_id]
+        (folder / f"{image_id}.png").write_bytes(png.read_bytes())
+    (folder / "broken.png").write_bytes(b"\x89PNG no more")
+    out = tmp_path / "p.csv"
+    model = str(whole_run / "best.keras")
+    status = predict.main([model, str(folder), "--out", str(out)])
+    assert status == 1
+    assert "broken.png" in capsys.readouterr().err
+    scored = pd.read_csv(out).sort_values("image_id")
+    np.testing.assert_allclose(
+        scored["y_score"], frame.sort_values("image_id")["y_score"], atol=1e-6
+    )
+
+
+def test_the_inbreast_command_runs_as_printed_on_a_model_of_this_project(
+    whole_run, patches, tmp_path
+):
+    root = tmp_path / "tree"
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for name in ("neg", "pos"):
+            (root / split / name).mkdir(parents=True)
+            for k in range(2):
+                image = rng.integers(0, 65535, (96, 80), dtype=np.uint16)
+                cv2.imwrite(str(root / split / name / f"{split}{k}.png"), image)
+    best = tmp_path / "B.h5"
+    status = image_clf_train.main([
+        "--no-patch-model-state", "--resume-from", str(whole_run.parent / "whole.h5"),
+        *INBREAST, "--best-model", str(best), "--out", str(tmp_path / "run"),
+        *[str(root / split) for split in ("train", "val", "test")],
+    ])  # fmt: skip
+    assert status == 0
+    assert read_contract(best).backbone == "squeezenet"
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["patients"].startswith("not checked")
+    assert config["train_batch"] == 2  # 4 x 0.5
+    stages = json.loads((tmp_path / "run" / "stages.json").read_text())
+    assert stages[1]["learning_rate"] == pytest.approx(1e-6)  # 1e-4 x 0.01
+    assert [s["epochs"] for s in stages] == [0, 1]
+
+
+def test_a_killed_run_resumes_and_one_that_is_done_only_reports(whole_run, table):
+    patch_model = str(whole_run.parent / "patch" / "best.keras")
+    status = train(table, whole_run, *RECIPE, *QUICK, "--resume",
+                   "--patch-model-state", patch_model)  # fmt: skip
+    assert status == 0
+    assert len(pd.read_csv(whole_run / "history.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ([*RECIPE, "--nb-epoch", "0"], "stage 1 of zero epochs leaves a fresh top"),
+        (["--img-scale"], "auto-level"),
+        (["--equalize-hist"], "no longer done while training"),
+        (["--recipe", "squeezenet-s10-8z1"], "cannot read '8z1'"),
+        (["--recipe", "lenet-s10-8x1"], "unknown net 'lenet'"),
+        ([*RECIPE, "--batch-size", "1", "--train-bs-multiplier", "0.5"],
+         "less than one image"),
+        ([*RECIPE, "--img-size", "32", "32"], "too small"),
+        ([*RECIPE, "--featurewise-mean", "bright"], "neither a number nor a file"),
+        ([*RECIPE, "--class-list", "neg", "maybe", "pos"], "no example of class"),
+        ([*RECIPE, "--patch-model-state", "no.keras"], "no such model file"),
+        ([*RECIPE, "--weights", "no.h5"], "no such file of squeezenet weights"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "_".join(value)[:40],
+)  # fmt: skip
+def test_what_cannot_be_is_said_in_one_line(table, tmp_path, capsys, extra, message):
+    options = extra if "--nb-epoch" in extra else [*extra, "--nb-epoch", "1"]
+    said = refused(capsys, train(table, tmp_path / "run", *options))
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_model_of_another_project_is_refused(table, tmp_path, capsys):
+    inputs = keras.Input((None, None, 1))
+    keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs)).save(
+        tmp_path / "foreign.keras"
+    )
+    said = refused(capsys, train(table, tmp_path / "run", *RECIPE, "--resume-from",
+                                 str(tmp_path / "foreign.keras")))  # fmt: skip
+    assert "from another project" in said
+
+
+def test_a_patch_model_is_not_taken_for_a_whole_image_model(
+    patch_run, table, tmp_path, capsys
+):
+    model = str(patch_run / "best.keras")
+    said = refused(capsys, train(table, tmp_path / "run", "--resume-from", model))
+    assert "its classes are background" in said
+    out = str(tmp_path / "p.csv")
+    said = refused(capsys, predict.main([model, table, "--out", out]))
+    assert "not a whole-image classifier" in said
+
+
+def test_a_run_folder_that_exists_is_not_replaced_unasked(
+    whole_run, table, tmp_path, capsys
+):
+    said = refused(capsys, train(table, whole_run, *RECIPE))
+    assert "exists already; --overwrite" in said
+    assert (whole_run / "best.keras").exists()
+
+
+def test_stage_one_of_zero_epochs_is_refused_for_patches_too(patches, tmp_path, capsys):
+    status = patch_clf_train.main(
+        [*patches, "--out", str(tmp_path / "r"), "--nb-epoch", "0"]
+    )
+    assert "stage 1 of zero epochs" in refused(capsys, status)
+    assert not (tmp_path / "r").exists()

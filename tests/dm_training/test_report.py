@@ -1,0 +1,187 @@
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dm_training import report
+from dm_training.report import Picture, Section, Table
+
+FIGURE = {
+    "value": 0.912, "low": 0.858, "high": 0.949, "n": 150, "positives": 75,
+    "level": "image", "split": "test",
+}  # fmt: skip
+DIFFERENCE = {**FIGURE, "value": 0.19, "low": -0.02, "high": 0.3, "p": 0.0301}
+VOID = {"meta", "img", "br", "link"}
+OPTIONAL_END = {"li"}
+
+
+class Balanced(HTMLParser):
+    """Collects what opens and closes; `stack` is empty where all was closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.stack, self.addresses, self.tags, self.wrong = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "srcset")]
+        if tag not in VOID | OPTIONAL_END:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.stack.pop() != tag:
+            self.wrong.append(tag)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "p.png"
+    Image.fromarray(np.zeros((40, 60), np.uint8)).save(path)
+    return path
+
+
+def written(tmp_path, *sections, **more):
+    return report.write_report(
+        tmp_path / "r.html", "Title", sections, **more
+    ).read_text()
+
+
+def test_a_figure_is_never_shown_without_interval_count_level_and_split():
+    assert report.format_figure(FIGURE) == (
+        "AUC 0.91 (0.86–0.95), n = 150, 75 positive, image level, test split"
+    )
+
+
+def test_a_difference_has_signs_and_its_p():
+    assert report.format_figure(DIFFERENCE, "difference") == (
+        "difference +0.19 (−0.02 to +0.30), n = 150, 75 positive, image level, "
+        "test split, p = 0.030"
+    )
+    assert "p < 0.001" in report.format_figure({**DIFFERENCE, "p": 0.0001})
+
+
+def test_a_figure_that_could_not_be_measured_says_so():
+    assert report.format_interval({**FIGURE, "low": float("nan")}) == "not measured"
+
+
+def test_a_figure_of_many_classes_has_no_positives():
+    shown = report.format_figure({**FIGURE, "positives": None}, "accuracy")
+    assert shown == "accuracy 0.91 (0.86–0.95), n = 150, image level, test split"
+
+
+def test_the_page_is_whole_and_asks_nothing_of_the_network(tmp_path, picture):
+    table = report.figure_table({"film": FIGURE, "difference": DIFFERENCE}, "AUCs")
+    page = written(
+        tmp_path, Section("One", ["text"], [table], [Picture(picture, "seen")]),
+        Section("Two"), lead="lead", footer="footer",
+    )  # fmt: skip
+    found = Balanced(page)
+    assert not found.stack and not found.wrong
+    assert "script" not in found.tags and "link" not in found.tags
+    assert all(a.startswith(("#", "data:image/png;base64,")) for a in found.addresses)
+    assert "url(" not in page and "@import" not in page
+    for address in found.addresses:
+        if address.startswith("#"):
+            assert f'id="{address[1:]}"' in page
+    assert "0.91 (0.86–0.95)" in page and "+0.19 (−0.02 to +0.30), p = 0.030" in page
+
+
+def test_what_comes_from_data_is_escaped(tmp_path, picture):
+    evil = '<b onload="x">&\'$name'
+    page = written(
+        tmp_path, Section(evil, [evil], [Table([evil], [[evil]], evil)],
+                          [Picture(picture, evil)]), lead=evil, footer=evil,
+    )  # fmt: skip
+    assert "<b" not in page.replace("<body", "")
+    assert page.count("&lt;b onload=&quot;x&quot;&gt;&amp;&#x27;$name") == 11
+
+
+def test_the_interval_is_drawn_to_scale():
+    bar = report.figure_table({"film": {**FIGURE, "value": 0.5, "low": 0, "high": 1}})
+    from dm_training.report_page import _cell
+
+    drawn = _cell(bar.rows[0][2])
+    assert 'cx="70.0"' in drawn and "M4.0 8H136.0" in drawn
+    none = report.figure_table({"d": {**DIFFERENCE, "value": 0}})
+    assert 'cx="70.0"' in _cell(none.rows[0][2])  # 0 is the middle of a difference
+
+
+def test_every_picture_has_words_and_a_missing_one_is_named(tmp_path, picture):
+    page = written(tmp_path, Section("S", pictures=[Picture(picture, "a", alt="b")]))
+    assert re.search(r'<img src="data:image/png;base64,[^"]+" alt="b">', page)
+    with pytest.raises(report.ReportError, match="none.png: no such picture"):
+        written(tmp_path, Section("S", pictures=[Picture(tmp_path / "none.png")]))
+    with pytest.raises(report.ReportError, match="must be a PNG, JPEG or SVG"):
+        written(tmp_path, Section("S", pictures=[Picture(b"GIF89a")]))
+
+
+def test_rows_must_fit_their_header(tmp_path):
+    with pytest.raises(report.ReportError, match="'T': a row has 1 cells.* header 2"):
+        written(tmp_path, Section("S", tables=[Table(["a", "b"], [["x"]], "T")]))
+
+
+def test_summary_becomes_results_facts_and_times():
+    summary = {
+        "whole_image_test_auc": FIGURE, "differences": {"no_patch": DIFFERENCE},
+        "weights_h5": "w.h5", "seconds": {"convert": 61.24},
+    }  # fmt: skip
+    results, run, seconds = report.summary_sections(summary)
+    names = [row[0] for row in results.tables[0].rows]
+    assert names == ["Whole image test AUC", "Differences, no patch"]
+    assert run.tables[0].rows == [["Weights .h5", "w.h5"]]
+    assert seconds.tables[0].rows == [["Convert", "61.2"]]
+
+
+def test_command_writes_a_report_and_keeps_an_earlier_one(tmp_path, picture, capsys):
+    (tmp_path / "summary.json").write_text(json.dumps({"auc": FIGURE}))
+    out = tmp_path / "report.html"
+    command = ["--out", str(out), "--title", "T", "--summary"]
+    command += [str(tmp_path / "summary.json"), "--section", f"ROC={picture}:of film"]
+    assert report.main(command) == 0
+    assert "<figcaption>of film</figcaption>" in out.read_text()
+    assert report.main(command) == 2
+    assert "exists already; --overwrite" in capsys.readouterr().err
+    assert report.main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "summary.json: no JSON"), ("[]", "must hold a JSON object, received list")],
+)
+def test_command_names_a_bad_summary(tmp_path, capsys, text, message):
+    path = tmp_path / "summary.json"
+    path.write_text(text)
+    out = tmp_path / "r.html"
+    command = ["--out", str(out), "--title", "T", "--summary", str(path)]
+    assert report.main(command) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
+@pytest.mark.parametrize("width", [1200, 500])
+def test_a_browser_draws_the_page_at_two_widths(tmp_path, picture, width):
+    written(tmp_path, Section("One", pictures=[Picture(picture, "black", wide=True)]))
+    shot = tmp_path / "shot.png"
+    subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu",
+         "--disable-background-networking", "--disable-component-update",
+         f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}",
+         f"--window-size={width},700", (tmp_path / "r.html").as_uri()],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    with Image.open(shot) as image:
+        seen = np.asarray(image.convert("L"))
+    assert seen.shape[1] == width
+    assert 40 * 50 < (seen == 0).sum() < 40 * 90  # the black picture at its own size
+    assert (seen[:150] < 100).any()  # the heading
