@@ -12,7 +12,7 @@
 #
 #   --out DIR      run folder (default: runs/quickstart or runs/mini-mias);
 #                  it must not exist, or --overwrite must be given
-#   --seed N       seed of phantoms and training (default: 1)
+#   --seed N       seed of phantoms and training (default: 2026)
 #   --overwrite    replace the folder of an earlier quickstart
 #
 # The stages are the scripts that stand beside this one; on CBIS-DDSM and INbreast only
@@ -20,7 +20,7 @@
 set -euo pipefail
 source "$(dirname "$0")/_env.sh"
 
-SEED=1 OUT="" MIAS="" OVERWRITE=0
+SEED=2026 OUT="" MIAS="" OVERWRITE=0
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help) dm_help "$0"; exit 0 ;;
@@ -49,7 +49,6 @@ OUT="$(cd "$OUT" && pwd)"
 : > "$OUT/seconds.tsv"
 export RANDOM_SEED="$SEED"
 NET="${DM_NET:-squeezenet}"
-RECIPE="${DM_RECIPE:-squeezenet-s10-128x1}"
 
 # stage NAME COMMAND...: runs a stage and notes how long it took.
 stage() {
@@ -64,17 +63,18 @@ stage() {
 
 demo() {
     cd "$OUT"
+    RECIPE="${DM_RECIPE:-$NET-s5-128x1}"
     stage make_phantoms bash "$BIN/00_make_phantoms.sh" raw \
-        --patients 200 --digital-patients 160 --seed "$SEED"
+        --patients 200 --digital-patients 200 --seed "$SEED"
 
     # film: CBIS-DDSM, with outlines
-    stage convert_film bash "$BIN/01_convert_cbis_ddsm.sh" raw/cbis-ddsm film --size 288 224
+    stage convert_film bash "$BIN/01_convert_cbis_ddsm.sh" raw/cbis-ddsm film --size 384 288
     stage split_film bash "$BIN/02_split_patients.sh" film film_split \
-        --test-share 0.38 --val-share 0.36
+        --test-share 0.38 --val-share 0.20
     stage audit_film dm_python -m dm_preprocess.audit film_split/images.csv \
         film/lesions.csv --out film_audit
     stage sample_patches bash "$BIN/03_sample_patches.sh" film_split film \
-        patches --recipe s10 --size 64
+        patches --recipe s5 --size 64
     stage train_patch_classifier bash "$BIN/04_train_patch_classifier.sh" \
         patches/patches.csv patch --net "$NET"
     stage train_whole_image bash "$BIN/05_train_whole_image.sh" film_split/images.csv \
@@ -92,9 +92,9 @@ demo() {
 
     # digital: INbreast, image labels only
     stage convert_digital bash "$BIN/07_convert_inbreast.sh" raw/inbreast digital \
-        --size 288 224
+        --size 384 288
     stage split_digital bash "$BIN/02_split_patients.sh" digital \
-        digital_split --test-share 0.4 --val-share 0.2
+        digital_split --test-share 0.38 --val-share 0.2
     stage evaluate_before bash "$BIN/06_evaluate.sh" whole/best.keras \
         digital_split/images.csv digital_before
     stage finetune bash "$BIN/08_finetune_inbreast.sh" whole/best.keras \
@@ -129,6 +129,7 @@ mias_fold() {
 
 mias() {
     cd "$OUT"
+    RECIPE="${DM_RECIPE:-$NET-s10-128x1}"
     stage convert bash "$BIN/01_convert_mini_mias.sh" "$MIAS" data --size 288 288
     stage audit dm_python -m dm_preprocess.audit data/images.csv data/lesions.csv \
         --out audit || echo "(the audit's findings stand in audit/; going on)"

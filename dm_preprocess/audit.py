@@ -84,7 +84,7 @@ def gather_facts(
         )
         for row in images.to_dict("records")
     )
-    return list(tqdm(work, "audit", len(images)))
+    return list(tqdm(work, "audit", len(images), disable=None))
 
 
 def report_text(findings: Sequence[Finding]) -> str:

@@ -157,7 +157,8 @@ def _run(images, args: argparse.Namespace) -> list:
     settings = _settings(args)
     pool = Parallel(n_jobs=args.jobs, return_as="generator")
     work = pool(delayed(convert_image)(image, args.out, settings) for image in images)
-    return list(tqdm(work, total=len(images), desc="converting", unit="image"))
+    shown = {"total": len(images), "desc": "converting", "unit": "image"}
+    return list(tqdm(work, disable=None, **shown))
 
 
 def _write_tables(out: Path, results: list) -> dict:

@@ -30,7 +30,7 @@ __all__ = (
     "DIFFICULTY", "PhantomCase", "PhantomImage", "draw_case", "generate", "main",
     "render", "render_case",
 )  # fmt: skip
-SIZE = (576, 448)
+SIZE = (768, 576)
 SMALLEST = 144
 """Rows and columns below which lesions of a few pixels show nothing."""
 TRUTH_COLUMNS = (
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--digital-patients", type=int, metavar="M",
         help="women on the digital detector (default: half of N)")  # fmt: skip
     add("--size", type=int, nargs=2, default=SIZE, metavar=("H", "W"),
-        help="pixels of a full image (default 576 448)")  # fmt: skip
+        help="pixels of a full image (default 768 576)")  # fmt: skip
     add("--difficulty", type=float, default=DIFFICULTY, metavar="D",
         help="0 textbook lesions, 1 benign and malignant nearly alike "
         f"(default {DIFFICULTY})")  # fmt: skip
@@ -201,7 +201,7 @@ def _in_parallel(function, root, women, size, difficulty, jobs, what) -> list:
         for woman in women
     )
     results = Parallel(n_jobs=jobs, return_as="generator")(tasks)
-    return list(tqdm(results, total=len(women), desc=what, unit="woman"))
+    return list(tqdm(results, total=len(women), desc=what, unit="woman", disable=None))
 
 
 def _write_truth(path: Path, rows: list[dict]) -> None:

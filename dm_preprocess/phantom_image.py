@@ -28,13 +28,13 @@ from dm_preprocess.phantom_lesions import (
 from dm_preprocess.phantom_rendering import DOMAINS, show_digital, show_film
 from dm_preprocess.phantom_specks import calcify_vessels, scatter_specks
 
-DIFFICULTY = 0.3
-LESIONS = 3
+DIFFICULTY = 0.1
+LESIONS = 4
 """Findings of every woman, benign or not: as in a real breast, most are harmless, and
 an image's label does not say which of them it means."""
 BLOCK = 20
 """Women within whom the labels are balanced; ten pairs."""
-RADIUS_RANGE = (12 / 288, 22 / 288)
+RADIUS_RANGE = (12 / 384, 20 / 384)
 MASS_CONTRAST, CALC_CONTRAST = 2.0, 3.8
 LIGAMENTS = {"film": (1.4, 0.3), "digital": (2.2, 0.45)}
 SPECKS = {"film": (4, 0.8), "digital": (18, 0.8)}
@@ -44,9 +44,9 @@ INbreast marks some twenty single calcifications an image, in a few women hundre
 MOST_SPECKS = 120
 VESSELS = {"film": 0.15, "digital": 1.0}
 """Calcified vessels a view, on average."""
-FIELD = {"film": 1.0, "digital": 0.84}
-"""Size of things in the image: a film scan is cut to the film, some 15 cm wide, and a
-digital image shows the whole detector, 18 or 23 cm."""
+FIELD = {"film": 1.0, "digital": 0.9}
+"""Size of things in the image: a film scan is cut to the film, a digital image shows the
+whole detector, which is larger."""
 
 
 @dataclass(frozen=True)

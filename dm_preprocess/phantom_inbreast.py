@@ -36,7 +36,7 @@ BITS_STORED = 14
 MALIGNANT_BIRADS = ("4a", "4b", "4c", "5", "6")
 EXTRA_EVERY = 20
 """One BI-RADS 3 woman more for so many asked for, and one normal woman from here on."""
-SPACING_MM = 0.07 * 3328 / 448
+SPACING_MM = 0.07 * 3328 / 576
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ Masses go from a smooth oval with a sharp border to an irregular core with an
 ill-defined margin and spicules; calcifications from few, round and coarse to many,
 fine, pleomorphic and aligned along ducts (the signs of the BI-RADS lexicon).
 
-Lesions are drawn at `FINE_ROWS` rows an image (4 times the 288 rows of the demo) and
+Lesions are drawn at `FINE_ROWS` rows an image (4 times the 384 rows of the demo) and
 area-averaged by the caller, so that spicules and fine calcifications keep their energy.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-FINE_ROWS = 1152
+FINE_ROWS = 1536
 FILL = 0.5
 """Mean signal of a mass of contrast 1 over its circle; the same for every grade."""
 CALC_AREA = 820.0

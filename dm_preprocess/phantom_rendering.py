@@ -2,7 +2,7 @@
 
 Film: an S-shaped characteristic curve, grain, fog in the empty part, a lead label and
 sometimes a strip of bare film at the edge. Digital ("for presentation"): thickness
-equalised toward the skin, unsharp masking, little noise, an empty background of zero,
+equalised toward the skin, unsharp masking, quantum noise, an empty background of zero,
 and a tone curve that gives the grey levels of real digital mammograms.
 """
 
@@ -14,6 +14,10 @@ import numpy as np
 from dm_preprocess.phantom_anatomy import Breast
 
 DOMAINS = ("film", "digital")
+QUANTUM_NOISE = (0.022, 0.042)
+"""Deviation of a digital image's noise, in units of attenuation: sharpening brings out
+the grain of the quanta. A network that has only seen film takes it for calcifications;
+this is most of what makes the digital images another domain."""
 DIGITAL_PERCENTS = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 DIGITAL_LEVELS = (0.02, 0.064, 0.096, 0.158, 0.241, 0.37, 0.636, 0.88, 1.0)
 """Mean within-breast percentiles of four 16-bit digital mammograms of the NYU
@@ -61,7 +65,8 @@ def show_digital(
     sigma = height / rng.uniform(20, 60)
     signal = signal + sharpening * _local(signal, breast.mask, sigma)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
-    signal = signal + np.float32(rng.uniform(0.005, 0.025)) * noise
+    noise = cv2.GaussianBlur(noise, (0, 0), height / 700)
+    signal = signal + np.float32(rng.uniform(*QUANTUM_NOISE) / noise.std()) * noise
     inside = signal[breast.mask & ~breast.muscle]
     found = np.percentile(inside[::7], DIGITAL_PERCENTS)
     found[-1] = found[-2] + 1.0 * (found[-2] - found[4])

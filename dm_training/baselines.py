@@ -345,7 +345,7 @@ def _write_json(found: dict, path: Path) -> None:
 def _progress(things: Sequence, what: str):
     from tqdm import tqdm
 
-    return tqdm(things, what, file=sys.stderr, leave=False)
+    return tqdm(things, what, file=sys.stderr, leave=False, disable=None)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dm_preprocess import dicom, images
-from dm_training.datasets import ImageStore
+from dm_training.image_store import ImageStore
 from dm_training.samples import Samples
 
 

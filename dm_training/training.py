@@ -273,7 +273,20 @@ def _with_statistics(session: Session, contract: InputContract) -> InputContract
     measured = grey_stats.measure(
         store.read(i) for i in range(0, len(store.paths), step)
     )
-    return contract.replace(grey_stats={**(contract.grey_stats or {}), **measured})
+    return contract.replace(
+        fit=_fit_of(session.samples["train"]),
+        grey_stats={**(contract.grey_stats or {}), **measured},
+    )
+
+
+def _fit_of(samples: Samples) -> str:
+    """How the converter brought the images to size, as their table's scales tell."""
+    if not {"row_scale", "col_scale"} <= set(samples.frame):
+        return "squash"
+    ratio = samples.frame["row_scale"] / samples.frame["col_scale"]
+    offset = samples.frame[["row_offset", "col_offset"]].abs().to_numpy()
+    kept = bool((ratio - 1.0).abs().lt(0.01).all() and np.nanmax(offset) > 0)
+    return "pad" if kept else "squash"
 
 
 def _new_mean(session: Session, model, contract: InputContract) -> InputContract:

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Scores images with a whole-image model: DICOM, PNG, TIFF or PGM files, folders, tables.
+#
+#   bash bin/11_predict.sh MODEL OUT.csv PATH... [--tta] [--split all]
+#
+# FLAGS go to python -m dm_training.predict (--help lists them). Writes OUT.csv, one line
+# an image; a file that cannot be read is named and the exit status is 1.
+set -euo pipefail
+source "$(dirname "$0")/_env.sh"
+case "${1:-}" in -h | --help) dm_help "$0"; exit 0 ;; esac
+[ $# -ge 3 ] || { dm_help "$0" >&2; exit 2; }
+model="$1" out="$2"
+shift 2
+dm_python -m dm_training.predict "$model" "$@" --out "$out"
