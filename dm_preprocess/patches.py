@@ -125,7 +125,8 @@ def sample_images(
     work = Parallel(n_jobs=jobs, return_as="generator")(
         delayed(sample_image)(image, recipe, folder) for image in images
     )
-    rows = [row for part in tqdm(work, "patches", len(images), disable=None) for row in part]
+    parts = tqdm(work, "patches", len(images), disable=None)
+    rows = [row for part in parts for row in part]
     if not rows:
         raise PatchError("no patch could be taken: no image in a split has a lesion")
     return pd.DataFrame(rows)

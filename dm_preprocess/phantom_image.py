@@ -45,8 +45,8 @@ MOST_SPECKS = 120
 VESSELS = {"film": 0.15, "digital": 1.0}
 """Calcified vessels a view, on average."""
 FIELD = {"film": 1.0, "digital": 0.9}
-"""Size of things in the image: a film scan is cut to the film, a digital image shows the
-whole detector, which is larger."""
+"""Size of things in the image: a film scan is cut to the film, a digital image shows
+the whole detector, which is larger."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ def training_grey_mean(
     work = Parallel(n_jobs=jobs, return_as="generator")(
         delayed(_file_grey_mean)(path) for path in files
     )
-    return float(np.mean(list(tqdm(work, "grey mean", len(files), disable=None)))), "pixels"
+    means = list(tqdm(work, "grey mean", len(files), disable=None))
+    return float(np.mean(means)), "pixels"
 
 
 def official_split(
