@@ -24,7 +24,7 @@ from dm_preprocess.phantom import draw_case, render_case
 from dm_preprocess.phantom_anatomy import power_law_noise
 from dm_preprocess.phantom_lesions import measure_contrast
 
-HEIGHT, WIDTH = 288, 224
+HEIGHT, WIDTH = 384, 288
 MIAS_CONTRAST_QUARTILES = (0.556, 0.974, 1.358)
 """Of all; calcifications 0.26, 0.44, 0.64; well-defined masses 1.00, 1.19, 1.40;
 spiculated masses 0.60, 1.02, 1.47."""
