@@ -26,7 +26,7 @@ setup(
     package_data={"dm_models": ["data/*"]},
     install_requires=requirements("requirements.txt"),
     extras_require={
-        "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "test": requirements("requirements-test.txt"),
     },
     entry_points={
