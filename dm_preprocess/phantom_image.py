@@ -35,7 +35,7 @@ an image's label does not say which of them it means."""
 BLOCK = 20
 """Women within whom the labels are balanced; ten pairs."""
 RADIUS_RANGE = (12 / 384, 20 / 384)
-MASS_CONTRAST, CALC_CONTRAST = 2.0, 3.8
+MASS_CONTRAST, CALC_CONTRAST = 2.3, 4.4
 LIGAMENTS = {"film": (1.4, 0.3), "digital": (2.2, 0.45)}
 SPECKS = {"film": (4, 0.8), "digital": (18, 0.8)}
 """Median and logarithmic spread in a view, whatever the label: what a detector shows
