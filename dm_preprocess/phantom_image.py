@@ -36,13 +36,12 @@ BLOCK = 20
 """Women within whom the labels are balanced; ten pairs."""
 RADIUS_RANGE = (12 / 384, 20 / 384)
 MASS_CONTRAST, CALC_CONTRAST = 2.3, 4.4
-LIGAMENTS = {"film": (1.4, 0.3), "digital": (2.2, 0.45)}
-SPECKS = {"film": (4, 0.8), "digital": (18, 0.8)}
+LIGAMENTS = {"film": (1.4, 0.3), "digital": (1.8, 0.45)}
+SPECKS = {"film": (4, 0.8), "digital": (10, 0.8)}
 """Median and logarithmic spread in a view, whatever the label: what a detector shows
-of ligaments and lone specks differs between the detectors, and from image to image.
-INbreast marks some twenty single calcifications an image, in a few women hundreds."""
+of ligaments and lone specks differs between the detectors, and from image to image."""
 MOST_SPECKS = 120
-VESSELS = {"film": 0.15, "digital": 1.0}
+VESSELS = {"film": 0.15, "digital": 0.6}
 """Calcified vessels a view, on average."""
 FIELD = {"film": 1.0, "digital": 0.9}
 """Size of things in the image: a film scan is cut to the film, a digital image shows

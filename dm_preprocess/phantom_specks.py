@@ -1,8 +1,7 @@
 """Harmless bright points: lone specks and calcified vessels.
 
-They are no findings, both classes have them alike, and digital detectors resolve many
-more of them than film: INbreast marks some twenty single calcifications an image, in a
-few women hundreds. A classifier has to learn that a speck by itself, or a row of them
+They are no findings, both classes have them alike, and the digital images show more of
+them than the film. A classifier has to learn that a speck by itself, or a row of them
 along a vessel, is no cluster.
 """
 

@@ -311,7 +311,7 @@ def test_more_processes_change_no_byte(tmp_path, tree):
     for path in made:
         # more women change the official split, so the folder's name, and nothing else
         tail = path.relative_to(out / "cbis-ddsm").parts[0].split("_", 1)[1]
-        (other,) = (tree / "cbis-ddsm").glob(f"*_{tail}/*/*/000000.dcm")
+        other = next((tree / "cbis-ddsm").glob(f"*_{tail}/*/*/000000.dcm"))
         one, two = (pydicom.dcmread(p).pixel_array for p in (path, other))
         np.testing.assert_array_equal(one, two)
 
