@@ -61,7 +61,8 @@ def source_mask(
         bool mask of `size`.
 
     Raises:
-        ValueError: The mask file cannot be read; it is named.
+        ValueError: The mask file cannot be read, or has another aspect than its image;
+            it is named. Of CBIS-DDSM, some of whose own masks have, it is reported.
     """
     if lesion.shape != "mask":
         return rasterise(lesion.shape, lesion.geometry, size)
@@ -74,6 +75,8 @@ def source_mask(
         f"finding {lesion.lesion_id}: mask {mask.shape[0]} x {mask.shape[1]}, image "
         f"{size[0]} x {size[1]}: resized by nearest neighbour"
     )
+    if other and image.source == "generic":
+        raise ValueError(f"{lesion.geometry[0]}: a mask of another aspect: {detail}")
     kind = "mask of another aspect" if other else "mask of another size"
     oddities.append((kind, image.image_id, detail))
     return resize_nearest(mask, *size)

@@ -136,8 +136,11 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike, kind: str) -> Path
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
-    _whole_numbers(frame).to_csv(aside, index=False)
-    os.replace(aside, path)
+    try:
+        _whole_numbers(frame).to_csv(aside, index=False)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
     return path
 
 
@@ -192,7 +195,9 @@ def _read(path: str | os.PathLike, kind: str) -> pd.DataFrame:
         frame = pd.read_csv(
             path, dtype=str, keep_default_na=False, encoding="utf-8-sig"
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as err:
+    except UnicodeDecodeError as err:
+        raise TableError(f"{path}: not UTF-8 ({err}); save it as UTF-8") from err
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as err:
         raise TableError(f"{path}: not a CSV table: {err}") from err
     missing = [name for name in _NEEDED[kind] if name not in frame]
     if missing:

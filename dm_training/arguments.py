@@ -8,12 +8,12 @@ says what does the job now, rather than being passed over.
 from __future__ import annotations
 
 import argparse
-import json
 from argparse import BooleanOptionalAction
 from dataclasses import replace
 from pathlib import Path
 
 from dm_training.recipes import Stage
+from dm_training.runs import read_json
 
 FULL_SCALE = 255.0 / 65535.0
 
@@ -259,7 +259,7 @@ def featurewise_mean(arguments: argparse.Namespace) -> float | None:
         path = Path(text)
     if not path.is_file():
         raise UsageError(f"--featurewise-mean {text}: neither a number nor a file")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path)
     if "grey_mean" not in found:
         raise UsageError(f"--featurewise-mean {text}: holds no grey_mean")
     value = found["grey_mean"]

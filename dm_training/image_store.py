@@ -16,9 +16,9 @@ class ImageStore:
 
     Args:
         samples: What to read.
-        height, width: Size of every image; a file of another size is resized by area
-            averaging (the definition of `dm_preprocess.images.resize_area`). None
-            keeps each file's own size.
+        height, width: Size of every image; a file of another size is brought to it
+            by area averaging (`dm_preprocess.images.fit`). None keeps each file's own.
+        fit: "squash" or "pad", for files of another size.
         in_memory: Decode all once, 2 bytes a pixel.
     """
 
@@ -28,10 +28,11 @@ class ImageStore:
         *,
         height: int | None,
         width: int | None,
+        fit: str = "squash",
         in_memory: bool = False,
     ):
         self.paths = samples.paths
-        self.height, self.width = height, width
+        self.height, self.width, self.fit = height, width, fit
         self._pixels = self._load() if in_memory else None
 
     def read(self, index: int) -> np.ndarray:
@@ -55,7 +56,7 @@ class ImageStore:
         image = images.read_png(self.paths[index])
         if self.height is None or image.shape == (self.height, self.width):
             return image
-        return images.resize_area(image, self.height, self.width)
+        return images.fit(image, self.height, self.width, mode=self.fit)[0]
 
     def _load(self) -> np.ndarray:
         from joblib import Parallel, delayed

@@ -76,7 +76,7 @@ def predict_samples(
 
     if store is None:
         store = datasets.ImageStore(
-            samples, height=contract.height, width=contract.width
+            samples, height=contract.height, width=contract.width, fit=contract.fit
         )
 
     def images():
@@ -167,8 +167,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0, 1 (some files failed) or 2."""
     arguments = _parser().parse_args(argv)
     out = Path(arguments.out)
-    if out.exists() and not arguments.overwrite:
-        print(f"error: {out}: exists already (--overwrite)", file=sys.stderr)
+    wrong = _wrong(arguments, out)
+    if wrong:
+        print(f"error: {wrong}", file=sys.stderr)
         return 2
     from dm_models.weights import ModelFileError
     from dm_training.samples import SamplesError
@@ -178,6 +179,24 @@ def main(argv: list[str] | None = None) -> int:
     except (SamplesError, tables.TableError, ModelFileError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
+    except OSError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 1
+
+
+def _wrong(arguments, out: Path) -> str:
+    """What is wrong with the command line, before an image is read."""
+    if out.exists() and not out.is_file():
+        return f"--out {out}: is no regular file"
+    if out.exists() and not arguments.overwrite:
+        return f"{out}: exists already (--overwrite)"
+    if arguments.batch_size < 1:
+        return f"--batch-size must be at least 1, received {arguments.batch_size}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        return f"--out {out}: {err}"
+    return ""
 
 
 def _predict(arguments, out: Path) -> int:

@@ -54,11 +54,15 @@ def readable(samples: Samples, contract):
     Returns:
         (store, samples that can be read, [(image_id, reason), ...]).
     """
-    if all(Path(p).suffix.lower() == ".png" for p in samples.paths):
-        missing = [not Path(p).is_file() for p in samples.paths]
-        if not any(missing) and samples.has_patients:
-            store = ImageStore(samples, height=contract.height, width=contract.width)
-            return store, samples, []
+    paths = [Path(path) for path in samples.paths]
+    if samples.has_patients and all(p.suffix.lower() == ".png" for p in paths):
+        whole = [_is_whole_png(path) for path in paths]
+        left = _kept(samples, np.flatnonzero(whole))
+        lost = samples.frame["image_id"][~np.asarray(whole)]
+        store = ImageStore(
+            left, height=contract.height, width=contract.width, fit=contract.fit
+        )
+        return store, left, [(name, "no whole PNG file") for name in lost]
     arrays, failed, kept = [], [], []
     for at, path in enumerate(samples.paths):
         try:
@@ -68,9 +72,22 @@ def readable(samples: Samples, contract):
         else:
             kept.append(at)
             arrays.append(_fitted(image, contract))
-    frame = samples.frame.iloc[kept].reset_index(drop=True)
-    left = Samples(frame, samples.classes, samples.where, samples.has_patients)
-    return FileStore(arrays), left, failed
+    return FileStore(arrays), _kept(samples, kept), failed
+
+
+def _kept(samples: Samples, rows) -> Samples:
+    frame = samples.frame.iloc[rows].reset_index(drop=True)
+    return Samples(frame, samples.classes, samples.where, samples.has_patients)
+
+
+def _is_whole_png(path: Path) -> bool:
+    """Whether a file begins and ends as a PNG; a truncated one lacks the end."""
+    if not path.is_file() or path.stat().st_size < 20:
+        return False
+    with open(path, "rb") as file:
+        begin = file.read(8)
+        file.seek(-8, 2)
+        return begin == b"\x89PNG\r\n\x1a\n" and file.read(4) == b"IEND"
 
 
 def _fitted(image: np.ndarray, contract) -> np.ndarray:

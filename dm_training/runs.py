@@ -61,6 +61,7 @@ class Run:
     ):
         self.out = Path(out)
         self.is_new = not resume
+        self._old = self.out.with_name(f".{self.out.name}.replaced")
         self._open(overwrite, resume)
         self.log = _logger(self.out / "log.txt")
         if not resume or not (self.out / "config.json").is_file():
@@ -80,14 +81,21 @@ class Run:
 
     @contextlib.contextmanager
     def discarded_if_refused(self) -> Iterator[None]:
-        """Remove a new run folder when what is done inside refuses its input."""
+        """Undo the run folder when what is done inside refuses its input.
+
+        A folder that `overwrite` replaces comes back then, and is deleted otherwise.
+        """
         try:
             yield
         except ValueError:
             if self.is_new:
                 _close(self.log)
                 shutil.rmtree(self.out)
+                if self._old.is_dir():
+                    self._old.rename(self.out)
             raise
+        if self._old.is_dir():
+            shutil.rmtree(self._old)
 
     def _open(self, overwrite: bool, resume: bool) -> None:
         if self.out.exists() and not self.out.is_dir():
@@ -104,7 +112,9 @@ class Run:
                     f"{self.out}: holds no config.json, so it is no run folder; "
                     "it will not be replaced"
                 )
-            shutil.rmtree(self.out)
+            if self._old.is_dir():
+                shutil.rmtree(self._old)
+            self.out.rename(self._old)
         self.out.mkdir(parents=True, exist_ok=True)
 
 

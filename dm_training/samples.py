@@ -91,9 +91,9 @@ def read_samples(
     else:
         raise SamplesError(f"{source}: neither a folder nor a .csv table")
     if labelled:
-        tables.check_labels_present(
-            samples.frame["label"], range(len(classes)), where=_where(samples, classes)
-        )
+        names = [classes[k] for k in samples.labels]
+        where = f"{samples.where}, split {role}"
+        tables.check_labels_present(names, classes, where=where)
     return samples
 
 
@@ -116,11 +116,6 @@ def check_patients(parts: dict[str, Samples]) -> str:
     tables.check_disjoint_patients(pd.concat(rows), where=" + ".join(
         sorted({p.where for p in parts.values()})))  # fmt: skip
     return f"checked: no patient of {', '.join(parts)} stands in another split"
-
-
-def _where(samples: Samples, classes: Sequence[str]) -> str:
-    named = ", ".join(f"{k}={name}" for k, name in enumerate(classes))
-    return f"{samples.where} (classes {named})"
 
 
 def _from_table(path: Path, role: str, classes, labelled: bool) -> Samples:

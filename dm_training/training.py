@@ -118,9 +118,10 @@ def new_patch_model(session: Session, net: str, dropout: float):
         height=session.height, width=session.width,
     )  # fmt: skip
     contract = _with_mean(session, contract)
+    given = session.parsed.hidden_dropout
     model = build_patch_classifier(
         net, contract=contract, num_classes=len(contract.class_names),
-        dropout=session.parsed.hidden_dropout or dropout,
+        dropout=dropout if given is None else given,
         weight_decay=session.parsed.weight_decay or 0.0,
     )  # fmt: skip
     _start_from(session, model, net)

@@ -1,6 +1,8 @@
 """The two training commands and prediction, end to end on small images."""
 
 import json
+import shutil
+from pathlib import Path
 
 import cv2
 import keras
@@ -241,3 +243,67 @@ def test_stage_one_of_zero_epochs_is_refused_for_patches_too(patches, tmp_path, 
     )
     assert "stage 1 of zero epochs" in refused(capsys, status)
     assert not (tmp_path / "r").exists()
+
+
+def test_a_refused_overwrite_leaves_the_old_run_as_it_was(
+    whole_run, table, tmp_path, capsys
+):
+    copy = tmp_path / "run"
+    shutil.copytree(whole_run, copy)
+    before = (copy / "best.keras").read_bytes()
+    status = train(table, copy, *RECIPE, "--nb-epoch", "1", "--overwrite",
+                   "--patch-model-state", "typo.keras")  # fmt: skip
+    assert "no such model file" in refused(capsys, status)
+    assert (copy / "best.keras").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_truncated_png_in_a_table_costs_its_own_line(
+    whole_run, table, tmp_path, capsys
+):
+    root = tmp_path / "d"
+    shutil.copytree(Path(table).parent, root)
+    victim = sorted((root / "images").glob("test*"))[0]
+    victim.write_bytes(victim.read_bytes()[:-30])
+    out = tmp_path / "p.csv"
+    model = str(whole_run / "best.keras")
+    assert predict.main([model, str(root / "images.csv"), "--out", str(out)]) == 1
+    assert victim.stem in capsys.readouterr().err
+    assert len(pd.read_csv(out)) == 3
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [(["--batch-size", "0"], "at least 1"), (["--out", "/dev/null"], "regular file")],
+    ids=["no batch", "a device"],
+)
+def test_prediction_refuses_before_it_reads(
+    whole_run, table, tmp_path, capsys, extra, message
+):
+    model = str(whole_run / "best.keras")
+    status = predict.main([model, table, "--out", str(tmp_path / "p.csv"), *extra])
+    assert message in refused(capsys, status)
+
+
+def test_a_dicom_and_the_png_made_of_it_get_the_same_score(whole_run, tmp_path):
+    from dm_preprocess import convert, phantom
+
+    size = ["--size", "192", "160"]
+    raw = tmp_path / "raw"
+    assert phantom.main(["--out", str(raw), "--patients", "2", "--digital-patients",
+                         "2", "--seed", "3", *size]) == 0  # fmt: skip
+    data = tmp_path / "data"
+    source = str(raw / "inbreast")
+    assert convert.main(["inbreast", source, str(data), "--size", "96", "80"]) == 0
+    model = str(whole_run / "best.keras")
+    for name, what in (("png", data / "images.csv"), ("dicom", raw / "inbreast")):
+        out = str(tmp_path / f"{name}.csv")
+        assert predict.main([model, str(what), "--split", "all", "--out", out]) == 0
+    png = pd.read_csv(tmp_path / "png.csv", dtype={"image_id": str})
+    dicom = pd.read_csv(tmp_path / "dicom.csv")
+    number = dicom["image_id"].str.extract(r"(\d{8})_")[0]
+    scores = dict(zip(number, dicom["y_score"], strict=True))
+    assert len(png) == len(scores) >= 4
+    for image_id, score in zip(png["image_id"], png["y_score"], strict=True):
+        found = [v for k, v in scores.items() if k in image_id]
+        assert found == [pytest.approx(score, abs=1e-5)]
