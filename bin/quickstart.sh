@@ -122,10 +122,11 @@ mias_fold() {
         --allow-missing-masks --background-per-normal-image 4
     stage "patch_$fold" bash "$BIN/04_train_patch_classifier.sh" \
         "fold$fold/patches/patches.csv" "fold$fold/patch" --net "$NET" \
-        --batch-size 64 --all-layer-multiplier 0.3
+        --batch-size 64 --all-layer-multiplier 0.3 --nb-epoch 1 --all-layer-epochs 12
     stage "whole_$fold" bash "$BIN/05_train_whole_image.sh" \
         "fold$fold/split/images.csv" "fold$fold/whole" --recipe "$RECIPE" \
-        --patch-model-state "fold$fold/patch/best.keras" --img-size 288 288
+        --patch-model-state "fold$fold/patch/best.keras" --img-size 288 288 \
+        --nb-epoch 4 --all-layer-epochs 10
 }
 
 mias() {

@@ -121,7 +121,7 @@ def patch_recipe(backbone: str, patch_set: str = "s10") -> PatchRecipe:
     if backbone == "squeezenet":
         stages = (
             Stage("head", "top", _SMALL_RATES["head"], 1),
-            Stage("all", "all", _SMALL_RATES["patches"], 11),
+            Stage("all", "all", _SMALL_RATES["patches"], 4),
         )
         return PatchRecipe(backbone, patch_set, stages, size=64, batch_size=256)
     from dm_models.backbones import get_backbone
@@ -180,7 +180,7 @@ def fine_tuned(recipe: ImageRecipe) -> ImageRecipe:
     """
     rate, epochs, decay = 1e-5, 200, 1e-2
     if recipe.backbone == "squeezenet":
-        rate, epochs, decay = _SMALL_RATES["all"], 18, 1e-4
+        rate, epochs, decay = _SMALL_RATES["all"], 12, 1e-4
     stages = (
         Stage("top", "top", 1e-4, 0, 1e-3),
         Stage("all", "all", rate, epochs, decay),
@@ -190,8 +190,8 @@ def fine_tuned(recipe: ImageRecipe) -> ImageRecipe:
 
 def _small(recipe: ImageRecipe) -> ImageRecipe:
     stages = (
-        Stage("top", "top", _SMALL_RATES["head"], 4, 1e-4),
-        Stage("all", "all", _SMALL_RATES["all"], 6, 1e-4),
+        Stage("top", "top", _SMALL_RATES["head"], 2, 1e-4),
+        Stage("all", "all", _SMALL_RATES["all"], 3, 1e-4),
     )
     return replace(recipe, stages=stages, height=384, width=288, batch_size=8)
 
