@@ -180,7 +180,7 @@ def fine_tuned(recipe: ImageRecipe) -> ImageRecipe:
     """
     rate, epochs, decay = 1e-5, 200, 1e-2
     if recipe.backbone == "squeezenet":
-        rate, epochs, decay = _SMALL_RATES["all"], 12, 1e-4
+        rate, epochs, decay = _SMALL_RATES["all"], 8, 1e-4
     stages = (
         Stage("top", "top", 1e-4, 0, 1e-3),
         Stage("all", "all", rate, epochs, decay),
