@@ -17,6 +17,11 @@ _CHUNK_CELLS = 4_000_000
 
 
 def group_codes(groups, count: int) -> np.ndarray:
+    """Number the women of (N,) images: int (N,), from 0.
+
+    Raises:
+        MetricError: Not one woman an image, or fewer than two women.
+    """
     groups = pd.Series(np.asarray(groups))
     if len(groups) != count or groups.isna().any():
         raise MetricError(f"groups must name a woman for each of {count} images")
@@ -38,6 +43,7 @@ def woman_weights(codes: np.ndarray, n: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def weighted_auc(y_true, y_score, weights) -> np.ndarray:
+    """AUC of each draw: weights (draws, N) -> (draws,), NaN where a class is empty."""
     pos, neg = _class_weights(y_true, y_score, weights)
     below = np.cumsum(neg, axis=1) - neg / 2
     pairs = pos.sum(axis=1) * neg.sum(axis=1)
@@ -46,6 +52,7 @@ def weighted_auc(y_true, y_score, weights) -> np.ndarray:
 
 
 def weighted_sensitivity(y_true, y_score, weights, specificity) -> np.ndarray:
+    """Sensitivity of each draw at a specificity; arguments as `weighted_auc`."""
     pos, neg = _class_weights(y_true, y_score, weights)
     below = np.cumsum(neg, axis=1) - neg  # negatives under each distinct score
     enough = below >= (specificity - 1e-12) * neg.sum(axis=1, keepdims=True)
