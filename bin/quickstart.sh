@@ -65,12 +65,12 @@ demo() {
     cd "$OUT"
     RECIPE="${DM_RECIPE:-$NET-s5-128x1}"
     stage make_phantoms bash "$BIN/00_make_phantoms.sh" raw \
-        --patients 200 --digital-patients 200 --seed "$SEED"
+        --patients 320 --digital-patients 200 --seed "$SEED"
 
     # film: CBIS-DDSM, with outlines
     stage convert_film bash "$BIN/01_convert_cbis_ddsm.sh" raw/cbis-ddsm film --size 384 288
     stage split_film bash "$BIN/02_split_patients.sh" film film_split \
-        --test-share 0.38 --val-share 0.20
+        --test-share 0.2375 --val-share 0.164
     stage audit_film dm_python -m dm_preprocess.audit film_split/images.csv \
         film/lesions.csv --out film_audit
     stage sample_patches bash "$BIN/03_sample_patches.sh" film_split film \
@@ -122,11 +122,12 @@ mias_fold() {
         --allow-missing-masks --background-per-normal-image 4
     stage "patch_$fold" bash "$BIN/04_train_patch_classifier.sh" \
         "fold$fold/patches/patches.csv" "fold$fold/patch" --net "$NET" \
-        --batch-size 64 --all-layer-multiplier 0.3 --nb-epoch 1 --all-layer-epochs 12
+        --batch-size 64 --all-layer-multiplier 0.3 --nb-epoch 1 --top-layer-epochs 1 \
+        --all-layer-epochs 12
     stage "whole_$fold" bash "$BIN/05_train_whole_image.sh" \
         "fold$fold/split/images.csv" "fold$fold/whole" --recipe "$RECIPE" \
         --patch-model-state "fold$fold/patch/best.keras" --img-size 288 288 \
-        --nb-epoch 4 --all-layer-epochs 10
+        --nb-epoch 4 --all-layer-epochs 10 --all-layer-multiplier 0.1
 }
 
 mias() {

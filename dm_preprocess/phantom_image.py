@@ -29,7 +29,7 @@ from dm_preprocess.phantom_rendering import DOMAINS, show_digital, show_film
 from dm_preprocess.phantom_specks import calcify_vessels, scatter_specks
 
 DIFFICULTY = 0.1
-LESIONS = 4
+LESIONS = 6
 """Findings of every woman, benign or not: as in a real breast, most are harmless, and
 an image's label does not say which of them it means."""
 BLOCK = 20

@@ -81,20 +81,13 @@ def _train(parsed: argparse.Namespace) -> int:
 
 def _stages(recipe: recipes.PatchRecipe, parsed) -> tuple[recipes.Stage, ...]:
     ends = [parsed.nb_epoch, parsed.top_layer_epochs, parsed.all_layer_epochs]
-    if len(recipe.stages) == 2:
-        if parsed.top_layer_epochs is not None:
-            raise flags.UsageError(
-                f"--top-layer-epochs: {recipe.backbone} trains in two stages here, "
-                "the new layer and all"
-            )
-        ends = [ends[0], ends[2]]
     if parsed.nb_epoch == 0:
         raise flags.UsageError(
             "--nb-epoch 0: stage 1 of zero epochs leaves the new layer random while "
             "the backbone is trained through it; give at least one epoch"
         )
     stages = flags.stages_of(recipe.stages, parsed, ends)
-    if parsed.top_layer_nb is not None and len(stages) == 3:
+    if parsed.top_layer_nb is not None:
         stages = (stages[0], _from_stage(stages[1], recipe, parsed), stages[2])
     return stages
 

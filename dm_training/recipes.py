@@ -100,7 +100,7 @@ PUBLISHED_AUC = {
 
 # The demo's network learns at rates of its own: SqueezeNet has no batch norm, and
 # 1e-3 on all of its layers destroys what ImageNet taught it.
-_SMALL_RATES = {"head": 1e-3, "patches": 6e-4, "all": 1e-4}
+_SMALL_RATES = {"new": 1e-3, "patches": 6e-4, "polish": 1e-4, "all": 1e-5}
 
 
 class RecipeError(ValueError):
@@ -120,8 +120,9 @@ def patch_recipe(backbone: str, patch_set: str = "s10") -> PatchRecipe:
     _check_net(backbone)
     if backbone == "squeezenet":
         stages = (
-            Stage("head", "top", _SMALL_RATES["head"], 1),
-            Stage("all", "all", _SMALL_RATES["patches"], 4),
+            Stage("head", "top", _SMALL_RATES["new"], 1),
+            Stage("upper", "all", _SMALL_RATES["patches"], 2),
+            Stage("all", "all", _SMALL_RATES["polish"], 1),
         )
         return PatchRecipe(backbone, patch_set, stages, size=64, batch_size=256)
     from dm_models.backbones import get_backbone
@@ -180,7 +181,7 @@ def fine_tuned(recipe: ImageRecipe) -> ImageRecipe:
     """
     rate, epochs, decay = 1e-5, 200, 1e-2
     if recipe.backbone == "squeezenet":
-        rate, epochs, decay = _SMALL_RATES["all"], 8, 1e-4
+        rate, epochs, decay = _SMALL_RATES["polish"], 8, 1e-4
     stages = (
         Stage("top", "top", 1e-4, 0, 1e-3),
         Stage("all", "all", rate, epochs, decay),
@@ -190,8 +191,8 @@ def fine_tuned(recipe: ImageRecipe) -> ImageRecipe:
 
 def _small(recipe: ImageRecipe) -> ImageRecipe:
     stages = (
-        Stage("top", "top", _SMALL_RATES["head"], 2, 1e-4),
-        Stage("all", "all", _SMALL_RATES["all"], 3, 1e-4),
+        Stage("top", "top", _SMALL_RATES["new"], 3, 1e-4),
+        Stage("all", "all", _SMALL_RATES["all"], 2, 1e-4),
     )
     return replace(recipe, stages=stages, height=384, width=288, batch_size=8)
 

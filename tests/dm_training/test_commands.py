@@ -56,7 +56,7 @@ def patch_run(patches, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "patch"
     status = patch_clf_train.main([
         *patches, "--out", str(out), "--net", "squeezenet", "--img-size", "32", "32",
-        *QUICK, "--best-model", str(out.parent / "patch.h5"),
+        *QUICK, "--top-layer-epochs", "1", "--best-model", str(out.parent / "patch.h5"),
     ])  # fmt: skip
     assert status == 0
     return out
