@@ -9,17 +9,25 @@ use, `fire6` is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 
+from dm_models import backbone_nets
 from dm_models.inputs import IMAGENET_BGR_MEANS, InputContract
-from dm_models.weights import ModelFileError, WeightsError, read_layer_file, set_layers
+from dm_models.layer_files import (
+    LayerArrays,
+    ModelFileError,
+    WeightsError,
+    read_layer_file,
+    set_layers,
+)
 
 DATA = Path(__file__).parent / "data"
 KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications/"
+PLUS_MINUS_ONE = {"divisor": 127.5, "offset": -1.0}
 OUR_PREFIXES = ("grey", "patch_", "top_", "image_", "heatmap")
 
 
@@ -43,10 +51,12 @@ class Backbone:
             is named so or starts with the name and an underscore.
         fine_tune_from: The stage from which the second of three stages trains.
         map_size: Length of an image's side -> length of the map's side, 0: too small.
-        weights_file: File name of its ImageNet weights without the top.
-        weights_url: Where Keras itself keeps that file; None: it ships with us.
+        weights_file: File name of its ImageNet weights without the top; None: nobody
+            has published any.
+        weights_folder: Where Keras itself keeps that file; None: it ships with us.
         weights_md5: Its checksum; None where it ships with us.
-        channel_means: BGR means of its own preparation, or None for the paper's scale.
+        auto_names: What Keras's file calls layers that have names of ours.
+        preparation: What its input contract says unlike the paper's scale.
     """
 
     name: str
@@ -55,10 +65,11 @@ class Backbone:
     stages: tuple[str, ...]
     fine_tune_from: str
     map_size: Callable[[int], int]
-    weights_file: str
-    weights_url: str | None = None
+    weights_file: str | None = None
+    weights_folder: str | None = None
     weights_md5: str | None = None
-    channel_means: tuple[float, ...] | None = None
+    auto_names: backbone_nets.AutoNames | None = None
+    preparation: Mapping[str, object] = field(default_factory=dict)
 
     def stage_of(self, layer_name: str) -> str | None:
         """Return the stage that a layer belongs to, None for none."""
@@ -71,9 +82,14 @@ class Backbone:
 
     def contract(self, **fields) -> InputContract:
         """Return this net's own input contract, other fields as given."""
-        return InputContract(
-            backbone=self.name, channel_means=self.channel_means, **fields
-        )
+        return InputContract(backbone=self.name, **{**self.preparation, **fields})
+
+    @property
+    def weights_url(self) -> str | None:
+        """Where Keras itself fetches the ImageNet weights; None: nowhere."""
+        if self.weights_folder is None:
+            return None
+        return f"{KERAS_FILES}{self.weights_folder}/{self.weights_file}"
 
 
 def backbone_names() -> list[str]:
@@ -149,13 +165,21 @@ def load_imagenet(
     path = _packaged_or_downloaded(backbone, source)
     try:
         arrays = read_layer_file(path)
-        renamed = {layer.replace("/", "_"): found for layer, found in arrays.items()}
+        renamed = _as_ours(backbone, arrays)
         set_layers(backbone_layers(model), renamed, path)
     except (ModelFileError, WeightsError) as error:
         raise BackboneWeightsError(
             f"{name} needs {backbone.weights_file} or a file of its layout: {error}"
         ) from error
     return path
+
+
+def _as_ours(backbone: Backbone, arrays: LayerArrays) -> LayerArrays:
+    """The arrays of a published file under the names that our layers have."""
+    if backbone.auto_names is not None:
+        names = backbone.auto_names.renamed(arrays)
+        return {names[layer]: found for layer, found in arrays.items()}
+    return {layer.replace("/", "_"): found for layer, found in arrays.items()}
 
 
 def _packaged_or_downloaded(backbone: Backbone, source: str | Path) -> Path:
@@ -166,6 +190,11 @@ def _packaged_or_downloaded(backbone: Backbone, source: str | Path) -> Path:
                 f"{path}: no such file of {backbone.name} weights"
             )
         return path
+    if backbone.weights_file is None:
+        raise BackboneWeightsError(
+            f"nobody has published ImageNet weights of {backbone.name}: train from "
+            "random weights with --no-use-pretrained"
+        )
     if backbone.weights_url is None:
         return DATA / backbone.weights_file
     return _downloaded(backbone)
@@ -186,47 +215,9 @@ def _downloaded(backbone: Backbone) -> Path:
             f"ImageNet weights of {backbone.name}: {backbone.weights_file} is not in "
             f"Keras's cache and {backbone.weights_url} cannot be reached ({error}). "
             "Fetch that file where there is a network and give its path with "
-            "--imagenet-weights FILE, or train from random weights with "
+            "--weights FILE, or train from random weights with "
             "--no-use-pretrained"
         ) from error
-
-
-def _squeezenet(x):
-    """SqueezeNet v1.1 without its top (Iandola et al. 2016), 722,496 parameters."""
-    x = keras.layers.Conv2D(64, 3, strides=2, activation="relu", name="conv1")(x)
-    x = keras.layers.MaxPooling2D(3, strides=2, name="pool1")(x)
-    for index, (squeeze, expand) in enumerate(_FIRES, start=2):
-        x = _fire(x, squeeze, expand, f"fire{index}")
-        if index in (3, 5):
-            x = keras.layers.MaxPooling2D(3, strides=2, name=f"pool{index}")(x)
-    return x
-
-
-def _fire(x, squeeze: int, expand: int, name: str):
-    def conv(tensor, filters, kernel, part):
-        return keras.layers.Conv2D(
-            filters, kernel, padding="same", activation="relu", name=f"{name}_{part}"
-        )(tensor)
-
-    squeezed = conv(x, squeeze, 1, "squeeze1x1")
-    ways = [
-        conv(squeezed, expand, 1, "expand1x1"),
-        conv(squeezed, expand, 3, "expand3x3"),
-    ]
-    return keras.layers.Concatenate(name=f"{name}_concat")(ways)
-
-
-def _vgg16(x):
-    return _application(keras.applications.VGG16, x)
-
-
-def _resnet50(x):
-    return _application(keras.applications.ResNet50, x)
-
-
-def _application(build: Callable, x):
-    """Keras's own net, standing flat in the graph of `x`."""
-    return build(include_top=False, weights=None, input_tensor=x).output
 
 
 def _squeezenet_map(side: int) -> int:
@@ -245,41 +236,74 @@ def _resnet_map(side: int) -> int:
     return -(-side // 32) if side >= 32 else 0
 
 
-_FIRES = (
-    (16, 64), (16, 64), (32, 128), (32, 128),
-    (48, 192), (48, 192), (64, 256), (64, 256),
-)  # fmt: skip
-_RESNET_UNITS = {2: 3, 3: 4, 4: 6, 5: 3}
-_VGG16_CONVS = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}
+def _inception_map(side: int) -> int:
+    """Two strided and two plain unpadded convolutions, two poolings, two reductions."""
+    side = (side - 1) // 2 - 2
+    side = (side - 1) // 2 - 2
+    for _ in range(3):
+        side = (side - 1) // 2
+    return max(side, 0)
 
-_BACKBONES = {
-    "squeezenet": Backbone(
+
+def _xception_map(side: int) -> int:
+    """Two unpadded convolutions, the first strided, then four padded poolings.
+
+    71 pixels are the least that Keras's net is meant for.
+    """
+    return -(-((side - 1) // 2 - 2) // 16) if side >= 71 else 0
+
+
+def _yaroslav_map(side: int) -> int:
+    return side // 64
+
+
+_RESNET_UNITS = {2: 3, 3: 4, 4: 6, 5: 3}
+
+
+def _vgg_stages(*convolutions: int) -> tuple[str, ...]:
+    return tuple(
+        f"block{block}_conv{index + 1}"
+        for block, count in enumerate(convolutions, start=1)
+        for index in range(count)
+    )
+
+
+_NETS = (
+    Backbone(
         name="squeezenet",
-        build=_squeezenet,
+        build=backbone_nets.squeezenet,
         stride=16,
         stages=("conv1", *(f"fire{i}" for i in range(2, 10))),
         fine_tune_from="fire6",
         map_size=_squeezenet_map,
         weights_file="squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        channel_means=IMAGENET_BGR_MEANS,
+        preparation={"channel_means": IMAGENET_BGR_MEANS},
     ),
-    "vgg16": Backbone(
+    Backbone(
         name="vgg16",
-        build=_vgg16,
+        build=backbone_nets.vgg16,
         stride=32,
-        stages=tuple(
-            f"block{b}_conv{c + 1}" for b, n in _VGG16_CONVS.items() for c in range(n)
-        ),
+        stages=_vgg_stages(2, 2, 3, 3, 3),
         fine_tune_from="block4_conv1",
         map_size=_halved_five_times,
         weights_file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        weights_url=KERAS_FILES
-        + "vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_folder="vgg16",
         weights_md5="6d6bbae143d832006294945121d1f1fc",
     ),
-    "resnet50": Backbone(
+    Backbone(
+        name="vgg19",
+        build=backbone_nets.vgg19,
+        stride=32,
+        stages=_vgg_stages(2, 2, 4, 4, 4),
+        fine_tune_from="block4_conv1",
+        map_size=_halved_five_times,
+        weights_file="vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_folder="vgg19",
+        weights_md5="253f8cb515780f3b799900260a226db6",
+    ),
+    Backbone(
         name="resnet50",
-        build=_resnet50,
+        build=backbone_nets.resnet50,
         stride=32,
         stages=(
             "conv1",
@@ -292,8 +316,43 @@ _BACKBONES = {
         fine_tune_from="conv3_block2",
         map_size=_resnet_map,
         weights_file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        weights_url=KERAS_FILES
-        + "resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_folder="resnet",
         weights_md5="4d473c1dd8becc155b73f8504c6f6626",
     ),
-}
+    Backbone(
+        name="inception_v3",
+        build=backbone_nets.inception_v3,
+        stride=32,
+        stages=tuple(backbone_nets.INCEPTION_CONVS),
+        fine_tune_from="mixed3",
+        map_size=_inception_map,
+        weights_file="inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_folder="inception_v3",
+        weights_md5="bcbd6486424b2319ff4ef7d526e38f63",
+        auto_names=backbone_nets.INCEPTION_NAMES,
+        preparation=PLUS_MINUS_ONE,
+    ),
+    Backbone(
+        name="xception",
+        build=backbone_nets.xception,
+        stride=32,
+        stages=tuple(f"block{index}" for index in range(1, 15)),
+        fine_tune_from="block5",
+        map_size=_xception_map,
+        weights_file="xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_folder="xception",
+        weights_md5="b0042744bf5b25fce3cb969f33bebb97",
+        auto_names=backbone_nets.XCEPTION_NAMES,
+        preparation=PLUS_MINUS_ONE,
+    ),
+    Backbone(
+        name="yaroslav",
+        build=backbone_nets.yaroslav,
+        stride=64,
+        stages=_vgg_stages(*([2] * len(backbone_nets.YAROSLAV_FILTERS))),
+        fine_tune_from="block4_conv1",
+        map_size=_yaroslav_map,
+        preparation={"channels": 1},
+    ),
+)
+_BACKBONES = {net.name: net for net in _NETS}

@@ -27,8 +27,11 @@ from dm_models.weights import (
     ModelFileError,
     WeightsError,
     load_model,
+    read_layer_file,
+    save_backbone_h5,
     save_model,
     save_weights_h5,
+    set_layers,
 )
 
 if TYPE_CHECKING:
@@ -106,7 +109,9 @@ def scores_of_saved_model(folder: str | Path, images: np.ndarray) -> np.ndarray:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     arguments = _parser().parse_args(argv)
-    targets = [arguments.out, arguments.weights_h5, arguments.keras]
+    targets = [
+        arguments.out, arguments.weights_h5, arguments.backbone_h5, arguments.keras
+    ]  # fmt: skip
     try:
         for path in filter(None, targets):
             _check_free(path, arguments.overwrite)
@@ -133,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, help="a .keras or .h5 of this project")
     parser.add_argument("--out", type=Path, required=True, help="SavedModel folder")
     parser.add_argument("--weights-h5", type=Path, help="also the weights alone")
+    parser.add_argument(
+        "--backbone-h5", type=Path, help="also its backbone's, for a plain Keras net"
+    )
     parser.add_argument("--keras", type=Path, help="also a float32 .keras file")
     parser.add_argument(
         "--overwrite", action=argparse.BooleanOptionalAction, default=False
@@ -157,6 +165,11 @@ def _export_all(
         save_weights_h5(plain, arguments.weights_h5)
         found[arguments.weights_h5] = _scores(
             _reloaded_weights(plain, arguments.weights_h5), images
+        )
+    if arguments.backbone_h5:
+        save_backbone_h5(plain, arguments.backbone_h5)
+        found[arguments.backbone_h5] = _scores(
+            _reloaded_backbone(plain, arguments.backbone_h5), images
         )
     if arguments.keras:
         save_model(plain, arguments.keras, contract)
@@ -193,6 +206,19 @@ def _reloaded_weights(model: keras.Model, path: Path) -> keras.Model:
     """The architecture anew with random weights, then the file's, by Keras alone."""
     fresh = type(model).from_config(model.get_config())
     fresh.load_weights(path)
+    return fresh
+
+
+def _reloaded_backbone(model: keras.Model, path: Path) -> keras.Model:
+    """The architecture anew, the file's arrays by name, the rest from the model."""
+    from dm_models.backbones import backbone_layers
+
+    fresh = type(model).from_config(model.get_config())
+    ours = backbone_layers(fresh)
+    set_layers(ours, read_layer_file(path), path)
+    for layer in fresh.layers:
+        if layer not in ours:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
     return fresh
 
 

@@ -2,8 +2,8 @@
 
 Freezing is by NAME, never by index. A frozen batch norm runs in inference mode
 (Keras's meaning of `trainable = False`): it neither uses nor updates batch statistics.
-In the authors' program (Keras 2.0.8) frozen batch norm kept updating, and a weight
-decay changed between stages never took effect; here both do what they say.
+In the authors' program (Keras 2.0.8) frozen batch norm kept updating, which is had on
+request here; and a weight decay changed between stages never took effect: here it does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dm_models.patch_classifier import HEAD_LAYER
 
 TOP = "top"
 ALL = "all"
+FROZEN_NORMS = ("inference", "updating")
 
 
 def stage_names(model: keras.Model) -> list[str]:
@@ -23,7 +24,9 @@ def stage_names(model: keras.Model) -> list[str]:
     return [TOP, *(backbone.stages if backbone else ()), ALL]
 
 
-def set_trainable_from(model: keras.Model, stage: str | None) -> None:
+def set_trainable_from(
+    model: keras.Model, stage: str | None, *, frozen_norm: str = "inference"
+) -> None:
     """Train a model's layers from a named stage upward, and freeze those below.
 
     Compile the model afterwards: Keras fixes what trains when it compiles.
@@ -34,10 +37,18 @@ def set_trainable_from(model: keras.Model, stage: str | None) -> None:
             classifier's last layer (a heatmap in between is the patch net's head and
             stays frozen then). A stage of the backbone ("fire6", "conv3_block2",
             "block4_conv1") for that stage and all above. "all" or None for everything.
+        frozen_norm: "inference": a frozen batch norm neither uses nor updates batch
+            statistics. "updating": it does both, only its scale and shift stay, as in
+            the authors' program.
 
     Raises:
         BackboneError: Unknown stage; the message lists the known ones.
+        ValueError: Unknown `frozen_norm`.
     """
+    if frozen_norm not in FROZEN_NORMS:
+        raise ValueError(
+            f"frozen_norm must be one of {FROZEN_NORMS}, received {frozen_norm!r}"
+        )
     known = stage_names(model)
     stage = stage or ALL
     if stage not in known:
@@ -53,6 +64,22 @@ def set_trainable_from(model: keras.Model, stage: str | None) -> None:
             layer.trainable = of_stage in trained
         else:
             layer.trainable = stage != TOP and layer.name.startswith("heatmap")
+        _free_or_keep_updating(layer, frozen_norm)
+
+
+def _free_or_keep_updating(layer: keras.layers.Layer, frozen_norm: str) -> None:
+    """Freeze a batch norm's scale and shift alone, where it was to be frozen whole.
+
+    Setting a layer trainable that is so already leaves its arrays as they are.
+    """
+    if not isinstance(layer, keras.layers.BatchNormalization):
+        return
+    frozen = not layer.trainable
+    if frozen and frozen_norm == "updating":
+        layer.trainable = True
+    for weight in (layer.gamma, layer.beta):
+        if weight is not None:
+            weight.trainable = not frozen
 
 
 def trainable_names(model: keras.Model) -> list[str]:

@@ -18,6 +18,7 @@ Extensions for the authors' flags: `-noshortcut` at the end of an FC top, and
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -266,3 +267,14 @@ def _stacked(x, stack: Sequence[Block], weight_decay: float):
             weight_decay=weight_decay,
         )
     return x
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table of every recipe; see `dm_models.tops_table`."""
+    from dm_models import tops_table
+
+    return tops_table.main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

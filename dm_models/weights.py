@@ -5,7 +5,8 @@ Keras project loads them. Weight files (`.weights.h5`, and the older layer-named
 move arrays between projects. Loading is strict: every array of the file and every
 weight of the model is accounted for, or nothing is loaded and the first is named.
 
-Command: `python -m dm_models.weights describe MODEL.keras`
+    python -m dm_models.weights describe MODEL.keras
+    python -m dm_models.weights import FILE.h5 --mean 52.18 --out MODEL.keras
 """
 
 from __future__ import annotations
@@ -16,31 +17,32 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
-import numpy as np
 
-from dm_models.inputs import ContractError, InputContract
+from dm_models.inputs import FULL_SCALE, ContractError, InputContract
+from dm_models.layer_files import (
+    ModelFileError,
+    WeightsError,
+    check_not_inflated,
+    first_of,
+    opened_h5,
+    read_layer_file,
+    set_layers,
+    write_layer_file,
+)
 
 if TYPE_CHECKING:
     import keras
 
 CONTRACT_MEMBER = "input_contract.json"
+_WEIGHTS_MEMBER = "model.weights.h5"
+# A member of a .keras file may not unpack to more than this many times its size.
+_INFLATION, _SMALL_BYTES = 100, 64 * 2**20
 CONTRACT_ATTRIBUTE = "dm_input_contract"
-ROLES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
-
-LayerArrays = Mapping[str, Sequence[tuple[str, np.ndarray]]]
-
-
-class ModelFileError(ValueError):
-    """A model file cannot be read, or is not one of ours; the message names it."""
-
-
-class WeightsError(ValueError):
-    """A file's arrays and a model's weights do not match; nothing was loaded."""
 
 
 def save_model(model: keras.Model, path: str | Path, contract: InputContract) -> Path:
@@ -83,6 +85,7 @@ def load_model(
 
     path = Path(path)
     contract = read_contract(path)
+    _check_safe(path)
     if compile and path.suffix == ".h5":
         raise ModelFileError(
             f"{path}: Keras drops the optimizer's state from .h5 files; training goes "
@@ -136,7 +139,35 @@ def save_weights_h5(model: keras.Model, path: str | Path) -> Path:
         if path.name.endswith(".weights.h5"):
             model.save_weights(aside)
         else:
-            _write_layer_file(model, aside)
+            write_layer_file(model.layers, aside)
+    return path
+
+
+def save_backbone_h5(model: keras.Model, path: str | Path) -> Path:
+    """Save the weights of a model's backbone alone, for a plain Keras net.
+
+    Args:
+        model: A patch or whole-image classifier.
+        path: `NAME.h5`, but not `.weights.h5`: a group a layer, in the order and under
+            the names of Keras's own net, so that both of these load it in Keras 2 and
+            3: `keras.applications.VGG16(include_top=False, weights=NAME)`, by order,
+            and `load_weights(NAME, by_name=True)`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ModelFileError: Another ending, or a model without a backbone of ours.
+    """
+    from dm_models.backbones import backbone_layers, backbone_of
+
+    path = Path(path)
+    if path.suffix != ".h5" or path.name.endswith(".weights.h5"):
+        raise ModelFileError(f"{path}: must end with .h5, and not with .weights.h5")
+    if backbone_of(model) is None:
+        raise ModelFileError(f"model {model.name!r} has no backbone that is known here")
+    with _written_aside(path) as aside:
+        write_layer_file(backbone_layers(model), aside)
     return path
 
 
@@ -156,64 +187,82 @@ def load_weights_strict(model: keras.Model, path: str | Path) -> None:
     set_layers(layers, read_layer_file(path), path)
 
 
-def read_layer_file(path: str | Path) -> dict[str, list[tuple[str, np.ndarray]]]:
-    """Read a layer-named `.h5`: layer -> its (weight name, array), in file order.
-
-    Layers without arrays are left out. A whole-model `.h5` gives its weights.
-
-    Raises:
-        ModelFileError: No HDF5 file, or of another layout.
-    """
-    with _opened_h5(Path(path)) as file:
-        group = file.get("model_weights", file)
-        if "layer_names" not in group.attrs:
-            raise ModelFileError(
-                f"{path}: no attribute 'layer_names': not a layer-named weights file"
-            )
-        arrays = {}
-        for layer in _texts(group.attrs["layer_names"]):
-            names = _texts(group[layer].attrs["weight_names"])
-            if names:
-                arrays[layer] = [(n, np.asarray(group[layer][n])) for n in names]
-    return arrays
-
-
-def set_layers(
-    layers: Sequence[keras.layers.Layer], arrays: LayerArrays, path: str | Path
-) -> None:
-    """Give each layer the arrays of its name; check everything before the first one.
-
-    Raises:
-        WeightsError: Naming the first layer missing from the file, the first surplus
-            one in it, or the first array of another number, role or shape.
-    """
-    wanted = {layer.name: layer for layer in layers}
-    missing = [name for name in wanted if name not in arrays]
-    surplus = [name for name in arrays if name not in wanted]
-    if missing or surplus:
-        raise WeightsError(
-            f"{path}: layers do not match the model: "
-            f"{_first('missing in the file', missing)}; "
-            f"{_first('surplus in the file', surplus)}; nothing was loaded"
-        )
-    for name, layer in wanted.items():
-        _check_layer(layer, arrays[name], path)
-    for name, layer in wanted.items():
-        layer.set_weights([array for _, array in arrays[name]])
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m dm_models.weights")
-    commands = parser.add_subparsers(dest="command", required=True)
-    describe = commands.add_parser("describe", help="print a model's input contract")
-    describe.add_argument("model", type=Path, help="a .keras or .h5 file")
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     try:
-        print(read_contract(arguments.model).to_json())
-    except ModelFileError as error:
+        return arguments.command(arguments)
+    except (ModelFileError, WeightsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dm_models.weights", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(required=True)
+    describe = commands.add_parser("describe", help="print a model's input contract")
+    describe.add_argument("model", type=Path, help="a .keras or .h5 file")
+    describe.set_defaults(command=_describe)
+    take = commands.add_parser(
+        "import", help="wrap a model that Keras 2 saved with its input contract"
+    )
+    take.set_defaults(command=_import)
+    flag = take.add_argument
+    flag("file", type=Path, help="a whole model saved by Keras 2; it is only read")
+    flag(
+        "--mean",
+        type=float,
+        required=True,
+        metavar="M",
+        help="the scalar subtracted from its images, on the 0-255 scale",
+    )
+    flag(
+        "--rescale-factor",
+        type=float,
+        default=FULL_SCALE,
+        metavar="F",
+        help="16-bit level x F = that scale (default: 255/65535 = 0.003891)",
+    )
+    flag("--backbone", metavar="NET", help="for the contract (default: recognised)")
+    flag(
+        "--class-list",
+        nargs="+",
+        metavar="NAME",
+        help="outputs in order (default: neg pos, or the five patch classes)",
+    )
+    flag("--out", type=Path, required=True, metavar="MODEL.keras")
+    flag("--overwrite", action=argparse.BooleanOptionalAction, default=False)
+    return parser
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    print(read_contract(arguments.model).to_json())
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from dm_models.keras2 import import_keras2
+
+    out = arguments.out
+    _check_ending(out)
+    if out.exists() and not arguments.overwrite:
+        raise ModelFileError(f"{out} exists; give --overwrite to replace it")
+    model, contract = import_keras2(
+        arguments.file, mean=arguments.mean, scale=arguments.rescale_factor,
+        backbone=arguments.backbone, class_names=arguments.class_list,
+    )  # fmt: skip
+    save_model(model, out, contract)
+    frozen = [x.name for x in model.layers if x.weights and not x.trainable]
+    held = f"{len(frozen)} layers, {frozen[0]} to {frozen[-1]}" if frozen else "none"
+    print(f"input {model.input_shape[1:]}, 16-bit grey levels x {contract.scale:.6f} - "
+          f"{contract.mean:.2f}, {contract.channels} channels")  # fmt: skip
+    assumed = "" if arguments.class_list else " (assumed: a file holds no names)"
+    print(f"outputs {', '.join(contract.class_names)}, in this order{assumed}")
+    print(f"{model.count_params():,} weights; frozen in the file: {held}")
+    print(f"imported {arguments.file} as {out}")
     return 0
 
 
@@ -238,6 +287,26 @@ def _written_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def _check_safe(path: Path) -> None:
+    """Refuse what would fill the memory before Keras could say that it does not fit."""
+    if path.suffix == ".h5":
+        with opened_h5(path) as file:
+            check_not_inflated(path, file)
+        return
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.file_size > max(_INFLATION * member.compress_size, _SMALL_BYTES):
+                raise ModelFileError(
+                    f"{path}: {member.filename} unpacks to "
+                    f"{member.file_size / 2**20:,.0f} MiB from "
+                    f"{member.compress_size / 2**20:,.1f} MiB: refused"
+                )
+        if _WEIGHTS_MEMBER in archive.namelist():
+            with archive.open(_WEIGHTS_MEMBER) as member, opened_h5(member) as file:
+                size = archive.getinfo(_WEIGHTS_MEMBER).compress_size
+                check_not_inflated(path, file, size)
+
+
 def _put_contract(path: Path, contract: InputContract) -> None:
     if path.suffix == ".keras":
         with zipfile.ZipFile(path, "a") as archive:
@@ -260,64 +329,8 @@ def _zip_contract(path: Path) -> str | bytes | None:
 
 
 def _h5_contract(path: Path) -> str | None:
-    with _opened_h5(path) as file:
+    with opened_h5(path) as file:
         return file.attrs.get(CONTRACT_ATTRIBUTE)
-
-
-@contextlib.contextmanager
-def _opened_h5(path: Path) -> Iterator[h5py.File]:
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ModelFileError(
-            f"{path}: not an HDF5 file, or truncated: {error}"
-        ) from error
-    with file:
-        yield file
-
-
-def _texts(names: Sequence) -> list[str]:
-    return [n.decode("utf-8") if isinstance(n, bytes) else str(n) for n in names]
-
-
-def _first(what: str, names: Sequence[str]) -> str:
-    return f"{what}: {names[0]} ({len(names)} in all)" if names else f"{what}: none"
-
-
-def _check_layer(
-    layer: keras.layers.Layer, arrays: Sequence[tuple[str, np.ndarray]], path
-) -> None:
-    if len(arrays) != len(layer.weights):
-        raise WeightsError(
-            f"{path}: layer {layer.name}: the model has {len(layer.weights)} arrays, "
-            f"the file {len(arrays)}"
-        )
-    for weight, (name, array) in zip(layer.weights, arrays, strict=True):
-        if tuple(weight.shape) != array.shape:
-            raise WeightsError(
-                f"{path}: layer {layer.name}, {weight.name}: the model's shape is "
-                f"{tuple(weight.shape)}, the file's {array.shape} ({name})"
-            )
-        role = name.rsplit("/", 1)[-1].split(":")[0]
-        if role in ROLES and role != weight.name:
-            raise WeightsError(
-                f"{path}: layer {layer.name}: {weight.name} is due, the file has {name}"
-            )
-
-
-def _write_layer_file(model: keras.Model, path: Path) -> None:
-    import keras
-
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
-        file.attrs["backend"] = b"tensorflow"
-        file.attrs["keras_version"] = keras.__version__.encode()
-        for layer in model.layers:
-            group = file.create_group(layer.name)
-            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
-            group.attrs["weight_names"] = [name.encode() for name in names]
-            for name, array in zip(names, layer.get_weights(), strict=True):
-                group.create_dataset(name, data=array)
 
 
 def _check_same_tree(model: keras.Model, path: Path) -> None:
@@ -332,8 +345,8 @@ def _check_same_tree(model: keras.Model, path: Path) -> None:
     if missing or surplus:
         raise WeightsError(
             f"{path}: arrays do not match the model: "
-            f"{_first('missing in the file', missing)}; "
-            f"{_first('surplus in the file', surplus)}; nothing was loaded"
+            f"{first_of('missing in the file', missing)}; "
+            f"{first_of('surplus in the file', surplus)}; nothing was loaded"
         )
     for name, shape in wanted.items():
         if found[name] != shape:
@@ -350,7 +363,7 @@ def _dataset_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         if isinstance(item, h5py.Dataset):
             shapes[name] = item.shape
 
-    with _opened_h5(path) as file:
+    with opened_h5(path) as file:
         file.visititems(note)
     return shapes
 

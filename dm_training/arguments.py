@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from argparse import BooleanOptionalAction
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,13 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
     flag("--weight-decay", type=float, help="L2 on the new layers, stage 1")
     flag("--weight-decay2", type=float, help="the same in the last stage")
     flag("--hidden-dropout", type=float, help="before the last layer")
+    flag(
+        "--frozen-batch-norm",
+        default="inference",
+        choices=("inference", "updating"),
+        help="in frozen layers: keep to the statistics learned before, or use and "
+        "update the batch's, as the authors' program did",
+    )
     flag("--hidden-dropout2", type=float, help="the same in the last stage")
     flag(
         "--lr-patience",
@@ -153,6 +161,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         default="auto",
         choices=("auto", "float32", "mixed_float16", "mixed_bfloat16"),
     )
+    flag(
+        "--gradient-checkpointing",
+        action=BooleanOptionalAction,
+        default=False,
+        help="compute activations again instead of keeping them: less memory for a "
+        "step about a third longer",
+    )
     flag("--jit-compile", action=BooleanOptionalAction, default=False, help="XLA")
     flag(
         "--use-pretrained",
@@ -166,6 +181,24 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="ImageNet weights without top; 'imagenet': packaged or Keras's download",
     )
+
+
+class _ListRecipes(argparse.Action):
+    """Prints the recipes and ends the program, as --help does."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from dm_training.recipes import list_recipes
+
+        print(list_recipes())
+        parser.exit()
+
+
+def add_list_recipes(flag: Callable) -> None:
+    """Add `--list-recipes` by a parser's `add_argument`."""
+    flag(
+        "--list-recipes", action=_ListRecipes, nargs=0, default=argparse.SUPPRESS,
+        help="print every recipe with its schedule and published figure",
+    )  # fmt: skip
 
 
 def check_gone(arguments: argparse.Namespace) -> None:

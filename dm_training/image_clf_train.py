@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import sys
 from argparse import BooleanOptionalAction
-from dataclasses import replace
 
 from dm_preprocess.tables import IMAGE_CLASSES
 from dm_training import arguments as flags
@@ -35,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_shared(parser)
     flag = parser.add_argument_group("whole-image classifier").add_argument
     flag("--recipe", help="NET-SET-TOP, such as resnet50-s10-512-512-1024x2")
+    flags.add_list_recipes(flag)
     flag("--patch-model-state", metavar="FILE", help="the patch classifier to build on")
     flag(
         "--no-patch-model-state",
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(parsed: argparse.Namespace) -> int:
-    from dm_training import training
+    from dm_training import starting_models, training
 
     flags.check_gone(parsed)
     _check_start(parsed)
@@ -111,9 +111,11 @@ def _train(parsed: argparse.Namespace) -> int:
     )  # fmt: skip
     with session.run.discarded_if_refused():
         if parsed.resume_from:
-            model, contract = training.resumed_image_model(session, parsed.resume_from)
+            model, contract = starting_models.resumed_image_model(
+                session, parsed.resume_from
+            )
         else:
-            model, contract = training.new_image_model(session, recipe)
+            model, contract = starting_models.new_image_model(session, recipe)
         stages = training.matched_stages(session, stages, parsed.match_steps)
     return training.train_and_report(
         session, model, contract, stages, watch="val_auc", balance="sampling"
@@ -123,14 +125,9 @@ def _train(parsed: argparse.Namespace) -> int:
 def _recipe(parsed) -> recipes.ImageRecipe:
     """The recipe that the flags name; a model to fine-tune brings its own net."""
     if parsed.resume_from:
-        from dm_models.weights import read_contract
+        from dm_training.starting_models import starting_recipe
 
-        contract = read_contract(parsed.resume_from)
-        recipe = recipes.image_recipe(f"{contract.backbone}-s10-as-saved")
-        recipe = recipes.fine_tuned(recipe)
-        if contract.height is not None:
-            recipe = replace(recipe, height=contract.height, width=contract.width)
-        return recipe
+        return starting_recipe(parsed.resume_from)
     name = parsed.recipe or f"{parsed.patch_net or 'resnet50'}-s10-{_top(parsed)}"
     recipe = recipes.image_recipe(name)
     if parsed.patch_net and parsed.patch_net != recipe.backbone:

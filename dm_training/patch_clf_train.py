@@ -3,7 +3,7 @@
     python -m dm_training.patch_clf_train patches.csv patches.csv patches.csv \\
         --net resnet50 --out runs/patch
 
-ResNet50, VGG16 or SqueezeNet without its top, global average pooling, dropout,
+A net (--net lists them) without its top, global average pooling, dropout,
 Dense(5, softmax); first the new layer alone, then the upper stages, then all.
 
 Source:
@@ -30,8 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     flags.add_shared(parser)
     flag = parser.add_argument_group("patch classifier").add_argument
-    flag("--net", default="resnet50", choices=recipes.NETS)
-    flag("--patch-set", default="s10", help="which schedule: s1 or s10")
+    flag("--recipe", help="NET-SET or NET-SET-random, such as resnet50-s10")
+    flags.add_list_recipes(flag)
+    flag("--net", choices=recipes.NETS, help="without --recipe (default: resnet50)")
+    flag("--patch-set", help="which schedule: s1 or s10 (the default)")
     flag(
         "--top-layer-epochs",
         type=int,
@@ -63,20 +65,47 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(parsed: argparse.Namespace) -> int:
-    from dm_training import training
+    from dm_training import starting_models, training
 
     flags.check_gone(parsed)
-    recipe = recipes.patch_recipe(parsed.net, parsed.patch_set)
+    recipe = _recipe(parsed)
     stages = _stages(recipe, parsed)
     session = training.open_session(
         parsed, "patch", default_classes=PATCH_CLASSES,
         default_size=(recipe.size, recipe.size), default_batch=recipe.batch_size,
     )  # fmt: skip
     with session.run.discarded_if_refused():
-        model, contract = training.new_patch_model(session, parsed.net, recipe.dropout)
+        model, contract = starting_models.new_patch_model(
+            session, recipe.backbone, recipe.dropout
+        )
     return training.train_and_report(
         session, model, contract, stages, watch="val_accuracy", balance="batch-weights"
     )
+
+
+def _recipe(parsed: argparse.Namespace) -> recipes.PatchRecipe:
+    """The recipe that the flags name; a random one turns ImageNet weights off."""
+    if parsed.recipe is None:
+        return recipes.patch_recipe(
+            parsed.net or "resnet50",
+            parsed.patch_set or "s10",
+            pretrained=parsed.use_pretrained,
+        )
+    recipe = recipes.parse_patch_recipe(parsed.recipe)
+    for flag, given, said in (
+        ("--net", parsed.net, recipe.backbone),
+        ("--patch-set", parsed.patch_set, recipe.patch_set),
+    ):
+        if given is not None and given != said:
+            raise flags.UsageError(
+                f"{flag} {given} contradicts --recipe {parsed.recipe}"
+            )
+    if not parsed.use_pretrained:
+        recipe = recipes.patch_recipe(
+            recipe.backbone, recipe.patch_set, pretrained=False
+        )
+    parsed.use_pretrained = recipe.pretrained
+    return recipe
 
 
 def _stages(recipe: recipes.PatchRecipe, parsed) -> tuple[recipes.Stage, ...]:

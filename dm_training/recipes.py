@@ -10,7 +10,10 @@ Source:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+
+from dm_models.published import IMAGE_ROWS, PATCH_ROWS, image_row
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,16 @@ class PatchRecipe:
     backbone: str
     patch_set: str
     stages: tuple[Stage, ...]
+    pretrained: bool = True
     size: int = 224
     batch_size: int = 32
     dropout: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """`NET-SET`, or `NET-SET-random` from random weights."""
+        random = "" if self.pretrained else "-random"
+        return f"{self.backbone}-{self.patch_set}{random}"
 
 
 @dataclass(frozen=True)
@@ -70,33 +80,10 @@ class ImageRecipe:
     published_auc: float | None = None
 
 
-NETS = ("resnet50", "vgg16", "squeezenet")
+NETS = (
+    "resnet50", "vgg16", "vgg19", "inception_v3", "xception", "squeezenet", "yaroslav",
+)  # fmt: skip
 SETS = ("s1", "s10")
-
-# Recipe -> the paper's AUC of one model on the DDSM test set (Tables 2 and 3).
-PUBLISHED_AUC = {
-    "resnet50-s1-512-512-2048x1": 0.63,
-    "resnet50-s10-512-512-2048x1": 0.85,
-    "resnet50-s10-512-512-1024x2": 0.85,
-    "resnet50-s10-256-256-256x1+128-128-128x1": 0.84,
-    "resnet50-s10-256-256-256x3+128-128-128x3": 0.83,
-    "resnet50-s10-256-256-512x3+128-128-256x3": 0.84,
-    "resnet50-s10-256x1+128x1": 0.87,
-    "resnet50-s10-hm+512-512-1024x2": 0.80,
-    "resnet50-s10-hm+64-64-256x2+128-128-512x2": 0.81,
-    "resnet50-s10-hm-pool5-fc64-32": 0.73,
-    "resnet50-s10-hm-pool2-fc512-256": 0.72,
-    "resnet50-s10-hm-pool1-fc2048-1024": 0.65,
-    "vgg16-s10-512x3": 0.81,
-    "vgg16-s10-512x1": 0.83,
-    "vgg16-s10-256x3+128x3": 0.83,
-    "vgg16-s10-256x1+128x1": 0.85,
-    "vgg16-s10-128x1+64x1": 0.84,
-    "vgg16-s10-512-512-1024x2": 0.85,
-    "vgg16-s10-hm-pool5-fc64-32": 0.71,
-    "vgg16-s10-hm-pool2-fc512-256": 0.68,
-    "vgg16-s10-hm-pool1-fc2048-1024": 0.69,
-}
 
 # The demo's network learns at rates of its own: SqueezeNet has no batch norm, and
 # 1e-3 on all of its layers destroys what ImageNet taught it.
@@ -107,37 +94,55 @@ class RecipeError(ValueError):
     """A recipe name cannot be read; the message lists what is known."""
 
 
-def patch_recipe(backbone: str, patch_set: str = "s10") -> PatchRecipe:
+def patch_recipe(
+    backbone: str, patch_set: str = "s10", *, pretrained: bool = True
+) -> PatchRecipe:
     """The paper's schedule for a patch classifier (Shen et al. 3.1.2).
 
     Args:
         backbone: One of `NETS`.
         patch_set: "s1", "s10" or any "sN".
+        pretrained: From ImageNet weights in three stages; else all layers at 1e-3 for
+            as many epochs.
 
     Raises:
         RecipeError: The backbone is not known.
     """
     _check_net(backbone)
     if backbone == "squeezenet":
-        stages = (
-            Stage("head", "top", _SMALL_RATES["new"], 1),
-            Stage("upper", "all", _SMALL_RATES["patches"], 2),
-            Stage("all", "all", _SMALL_RATES["polish"], 1),
-        )
-        return PatchRecipe(backbone, patch_set, stages, size=64, batch_size=256)
+        return _small_patches(patch_set, pretrained)
     from dm_models.backbones import get_backbone
 
+    epochs = (3, 10, 187) if patch_set == "s1" else (3, 10, 37)
+    rates = (1e-3, 1e-4, 1e-5) if pretrained else (1e-3,) * 3
     upper = get_backbone(backbone).fine_tune_from
-    if patch_set == "s1":
-        epochs = (3, 10, 187)
-    else:
-        epochs = (3, 10, 37)
-    stages = (
-        Stage("head", "top", 1e-3, epochs[0]),
-        Stage("upper", upper, 1e-4, epochs[1]),
-        Stage("all", "all", 1e-5, epochs[2]),
+    stages = tuple(
+        Stage(name, train_from if pretrained else "all", rate, count)
+        for name, train_from, rate, count in zip(
+            ("head", "upper", "all"), ("top", upper, "all"), rates, epochs, strict=True
+        )
     )
-    return PatchRecipe(backbone, patch_set, stages)
+    return PatchRecipe(backbone, patch_set, stages, pretrained)
+
+
+def parse_patch_recipe(name: str) -> PatchRecipe:
+    """A patch recipe by its name in Table 1: `NET-SET` or `NET-SET-random`.
+
+    Raises:
+        RecipeError: The name does not parse.
+
+    Example:
+        >>> parse_patch_recipe("resnet50-s10-random").pretrained
+        False
+    """
+    parts = name.split("-")
+    random = parts[2:] == ["random"]
+    if len(parts) != 2 + random or not re.fullmatch(r"s[1-9]\d*", parts[1]):
+        raise RecipeError(
+            f"patch recipe {name!r} is not NET-SET or NET-SET-random, such as "
+            f"resnet50-s10; nets: {', '.join(NETS)}; sets: s1, s10"
+        )
+    return patch_recipe(parts[0], parts[1], pretrained=not random)
 
 
 def image_recipe(name: str) -> ImageRecipe:
@@ -166,8 +171,9 @@ def image_recipe(name: str) -> ImageRecipe:
         Stage("top", "top", 1e-4, 30, 1e-3),
         Stage("all", "all", 1e-5, 20, 1e-2),
     )
+    row = image_row(name)
     recipe = ImageRecipe(name, backbone, patch_set, top, stages,
-                         published_auc=PUBLISHED_AUC.get(name))  # fmt: skip
+                         published_auc=row.auc if row else None)  # fmt: skip
     if backbone == "squeezenet":
         return _small(recipe)
     return recipe
@@ -187,6 +193,42 @@ def fine_tuned(recipe: ImageRecipe) -> ImageRecipe:
         Stage("all", "all", rate, epochs, decay),
     )
     return replace(recipe, stages=stages)
+
+
+def list_recipes() -> str:
+    """Return every recipe of the paper as text: schedule and published figures."""
+    lines = ["patch classifiers (Table 1: accuracy over five classes)"]
+    for row in PATCH_ROWS:
+        recipe = parse_patch_recipe(row.name)
+        lines.append(f"  {row.name:<44} {row.accuracy:.2f}  {_schedule(recipe)}")
+    lines.append(
+        "whole-image classifiers (Tables 2 and 3: AUC of one model, DDSM test)"
+    )
+    for row in IMAGE_ROWS:
+        recipe = image_recipe(row.name)
+        auc = "   -" if row.auc is None else f"{row.auc:.2f}"
+        lines.append(f"  {row.name:<44} {auc}  {_schedule(recipe)}")
+    lines.append(f"nets: {', '.join(NETS)}; any NET-SET and NET-SET-TOP that parses is")
+    lines.append("a recipe too, at the paper's schedule; squeezenet has its own")
+    return "\n".join(lines)
+
+
+def _schedule(recipe: PatchRecipe | ImageRecipe) -> str:
+    stages = (f"{s.epochs} x {s.train_from} {s.learning_rate:g}" for s in recipe.stages)
+    return f"batch {recipe.batch_size}: {', '.join(stages)}"
+
+
+def _small_patches(patch_set: str, pretrained: bool) -> PatchRecipe:
+    stages = (
+        Stage("head", "top", _SMALL_RATES["new"], 1),
+        Stage("upper", "all", _SMALL_RATES["patches"], 2),
+        Stage("all", "all", _SMALL_RATES["polish"], 1),
+    )
+    if not pretrained:
+        stages = (replace(stages[0], train_from="all"), *stages[1:])
+    return PatchRecipe(
+        "squeezenet", patch_set, stages, pretrained, size=64, batch_size=256
+    )
 
 
 def _small(recipe: ImageRecipe) -> ImageRecipe:

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from dm_models import freezing, weights
+from dm_models import checkpointing, freezing, weights
 from dm_models.inputs import InputContract
 from dm_training.recipes import Stage
 from dm_training.runs import Run
@@ -76,6 +76,8 @@ class Plan:
         optimizer: "adam", "sgd", "rmsprop" or "nadam".
         jit_compile: XLA; on a CPU it only costs time.
         seed: Dropout's masks follow from it and the epoch.
+        frozen_norm: What batch norm does in frozen layers, see `freezing`.
+        gradient_checkpointing: Compute activations again, see `checkpointing`.
     """
 
     stages: tuple[Stage, ...]
@@ -88,6 +90,8 @@ class Plan:
     optimizer: str = "adam"
     jit_compile: bool = False
     seed: int = 0
+    frozen_norm: str = "inference"
+    gradient_checkpointing: bool = False
 
 
 def train(model: keras.Model, contract: InputContract, plan: Plan, run: Run, *,
@@ -113,6 +117,9 @@ def train(model: keras.Model, contract: InputContract, plan: Plan, run: Run, *,
     if resumed:
         model, state = _load(last)
         run.say(f"resumed after epoch {state.epoch} from {last.name}")
+    if plan.gradient_checkpointing:
+        kept = checkpointing.checkpoint(model)
+        run.say(f"gradient checkpoints after {', '.join(kept)}")
     for number, stage in enumerate(plan.stages):
         over = number < state.stage or (number == state.stage and state.stage_over)
         if (
@@ -126,12 +133,16 @@ def train(model: keras.Model, contract: InputContract, plan: Plan, run: Run, *,
             state.stage, state.stage_epoch, state.stage_over = number, 0, False
             state.since_best = state.since_rate = 0
             _prepare(model, stage, plan)
+        elif plan.frozen_norm == "updating" and stage.train_from != freezing.ALL:
+            # A model file holds which layers train, not which of their arrays do.
+            _prepare(model, stage, plan)
+            run.say("batch norm of frozen layers updates: the optimizer starts afresh")
         _run_stage(model, contract, stage, plan, run, state)
     return model, state
 
 
 def _prepare(model: keras.Model, stage: Stage, plan: Plan) -> None:
-    freezing.set_trainable_from(model, stage.train_from)
+    freezing.set_trainable_from(model, stage.train_from, frozen_norm=plan.frozen_norm)
     freezing.set_weight_decay(model, stage.weight_decay)
     if stage.dropout is not None:
         for layer in model.layers:

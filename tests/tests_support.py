@@ -4,6 +4,17 @@ import cv2
 import numpy as np
 import pandas as pd
 
+# The command line that most users of the authors' program know, at a small size.
+INBREAST = (
+    "--img-size 96 80 --no-img-scale --rescale-factor 0.003891 --featurewise-center "
+    "--featurewise-mean 44.33 --no-equalize-hist --batch-size 4 "
+    "--train-bs-multiplier 0.5 --augmentation --class-list neg pos --nb-epoch 0 "
+    "--all-layer-epochs 1 --load-val-ram --load-train-ram --optimizer adam "
+    "--weight-decay 0.001 --hidden-dropout 0.0 --weight-decay2 0.01 "
+    "--hidden-dropout2 0.0 --init-learningrate 0.0001 --all-layer-multiplier 0.01 "
+    "--es-patience 10 --auto-batch-balance --final-model NOSAVE"
+).split()
+
 
 def write_set(folder, *, women: dict, size=(48, 40), seed=0):
     """Write an images.csv: two images a woman, label by woman, split by `women`."""

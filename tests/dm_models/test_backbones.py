@@ -1,3 +1,5 @@
+from functools import cache
+
 import h5py
 import keras
 import numpy as np
@@ -17,34 +19,53 @@ from dm_models.backbones import (
 from dm_models.patch_classifier import build_patch_classifier
 from dm_models.weights import save_weights_h5
 
-NETS = {"squeezenet": 722_496, "vgg16": 14_714_688, "resnet50": 23_587_712}
+# Without a top; YaroslavNet's 5,904,357 include a head of 5 x 513.
+NETS = {
+    "squeezenet": 722_496, "vgg16": 14_714_688, "vgg19": 20_024_384,
+    "resnet50": 23_587_712, "inception_v3": 21_802_784, "xception": 20_861_480,
+    "yaroslav": 5_904_357 - 5 * 513,
+}  # fmt: skip
+PLAIN = {
+    "vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19,
+    "resnet50": keras.applications.ResNet50,
+    "inception_v3": keras.applications.InceptionV3,
+    "xception": keras.applications.Xception,
+}  # fmt: skip
 
 
 def random_file(name, path):
     """A file of the layout of Keras's own, without top, with random weights."""
-    build = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}
-    plain = build[name](include_top=False, weights=None, input_shape=(None, None, 3))
+    plain = PLAIN[name](include_top=False, weights=None, input_shape=(None, None, 3))
     save_weights_h5(plain, path)
     return plain
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_a_backbone_has_its_published_size_and_map(name):
-    net = get_backbone(name)
-    sized = keras.Model(*_built(name, 224, 192))
-    assert sized.count_params() == NETS[name]
-    assert sized.output_shape[1:3] == (net.map_size(224), net.map_size(192))
+    net, model = get_backbone(name), whole_backbone(name)
+    assert model.count_params() == NETS[name]
+    for height, width in ((224, 192), (net.least_size(), 301)):
+        shape = (1, height, width, model.input_shape[-1])
+        assert model.compute_output_shape(shape)[1:3] == (
+            net.map_size(height), net.map_size(width)
+        )  # fmt: skip
 
 
-def _built(name, height, width):
-    inputs = keras.Input((height, width, 3))
+@cache
+def whole_backbone(name):
+    """A backbone on images of any size, to look at."""
+    channels = get_backbone(name).contract().channels
+    return keras.Model(*_built(name, None, None, channels=channels))
+
+
+def _built(name, height, width, channels=3):
+    inputs = keras.Input((height, width, channels))
     return inputs, build_backbone(name, inputs)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_layer_with_weights_belongs_to_a_stage_and_no_model_is_nested(name):
-    model = keras.Model(*_built(name, None, None))
-    net = get_backbone(name)
+    net, model = get_backbone(name), whole_backbone(name)
     assert backbone_of(model) is net
     assert net.fine_tune_from in net.stages
     met = [net.stage_of(layer.name) for layer in backbone_layers(model)]
@@ -65,7 +86,7 @@ def test_squeezenet_maps_follow_its_unpadded_layers():
 def test_an_unknown_backbone_lists_the_known_ones():
     with pytest.raises(BackboneError, match="'alexnet'; known: .*squeezenet"):
         get_backbone("alexnet")
-    assert set(NETS) <= set(backbone_names())
+    assert set(NETS) == set(backbone_names())
 
 
 def test_the_packaged_squeezenet_weights_load_by_name(patch_model):
@@ -96,18 +117,62 @@ def test_loading_leaves_the_other_layers_alone(patch_model):
         np.testing.assert_array_equal(old, new)
 
 
-def test_a_file_of_keras_own_layout_loads_into_vgg16(tmp_path):
-    path = tmp_path / "vgg16_notop.h5"
-    plain = random_file("vgg16", path)
-    model = build_patch_classifier("vgg16")
-    assert load_imagenet(model, "vgg16", source=path) == path
-    for layer in plain.layers:
-        for old, new in zip(
-            layer.get_weights(),
-            model.get_layer(layer.name).get_weights() if layer.weights else [],
-            strict=True,
-        ):
-            np.testing.assert_array_equal(old, new)
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_file_of_keras_own_layout_gives_keras_own_features(
+    name, tmp_path, grey_images
+):
+    """By name, though Keras numbers some layers by a counter of the process."""
+    path = tmp_path / "notop.h5"
+    plain = random_file(name, path)
+    model = build_patch_classifier(name)
+    assert load_imagenet(model, name, source=path) == path
+    side = get_backbone(name).least_size()
+    images = grey_images(1, side, side)
+    features = keras.Model(model.input, model.get_layer("patch_pool").input)
+    prepared = images * (255 / 65535)
+    if name in ("inception_v3", "xception"):
+        prepared = prepared / 127.5 - 1
+    np.testing.assert_allclose(
+        features(images), plain(np.repeat(prepared, 3, -1)), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_layers_have_the_same_names_however_many_nets_were_built_before():
+    names = []
+    for _ in range(2):
+        model = build_patch_classifier("xception")
+        names.append([layer.name for layer in model.layers])
+    assert names[0] == names[1]
+    assert "block13_shortcut_bn" in names[0] and "xception_add12" in names[0]
+    assert not [name for name in names[0] if name.startswith(("conv2d", "add"))]
+
+
+def test_a_file_with_one_numbered_layer_too_many_is_refused(tmp_path):
+    path = tmp_path / "notop.h5"
+    random_file("xception", path)
+    with h5py.File(path, "r+") as file:
+        names = [name.decode() for name in file.attrs["layer_names"]]
+        last = max((n for n in names if n.startswith("conv2d")), key=len)
+        file.copy(last, f"{last}9")
+        file.attrs["layer_names"] = [*names, f"{last}9"]
+    with pytest.raises(BackboneWeightsError, match="surplus in the file: conv2d"):
+        load_imagenet(build_patch_classifier("xception"), "xception", source=path)
+
+
+def test_a_net_without_published_weights_says_so():
+    with pytest.raises(BackboneWeightsError, match="yaroslav: train from random"):
+        load_imagenet(build_patch_classifier("yaroslav"), "yaroslav")
+
+
+def test_each_net_has_its_own_preparation():
+    contract = {name: get_backbone(name).contract() for name in NETS}
+    assert contract["xception"].divisor == contract["inception_v3"].divisor == 127.5
+    assert contract["xception"].offset == contract["inception_v3"].offset == -1
+    assert contract["yaroslav"].channels == 1
+    paper = ("vgg16", "vgg19", "resnet50", "yaroslav")
+    assert [name for name in NETS if contract[name].uses_mean] == [
+        name for name in NETS if name in paper
+    ]
 
 
 def edited_squeezenet(tmp_path, edit):
@@ -185,6 +250,6 @@ def test_no_network_says_which_file_is_wanted_and_how_to_give_it(monkeypatch):
     with pytest.raises(
         BackboneWeightsError,
         match="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 .*no route to host"
-        ".*--imagenet-weights FILE",
+        ".*--weights FILE",
     ):
         load_imagenet(model, "vgg16")

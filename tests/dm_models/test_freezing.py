@@ -9,6 +9,7 @@ from dm_models.freezing import (
     stage_names,
     trainable_names,
 )
+from dm_models.patch_classifier import build_patch_classifier
 from dm_models.whole_image import build_whole_image
 
 
@@ -45,6 +46,29 @@ def test_a_named_stage_trains_itself_and_all_above(patch_model):
     assert sorted(trainable_names(patch_model)) == sorted(
         [f"fire{i}_{part}" for i in (8, 9) for part in parts] + ["patch_prediction"]
     )
+
+
+@pytest.mark.parametrize("frozen_norm", ["inference", "updating"])
+def test_frozen_batch_norm_keeps_still_or_updates_on_request(frozen_norm, grey_images):
+    model = build_patch_classifier("yaroslav")
+    set_trainable_from(model, "top", frozen_norm=frozen_norm)
+    assert trainable_names(model) == ["patch_prediction"]
+    norm = model.get_layer("block1_conv1_bn")
+    before = norm.get_weights()
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    model.train_on_batch(grey_images(2, 64, 64), np.array([0, 1]))
+    same = [
+        np.array_equal(a, b) for a, b in zip(before, norm.get_weights(), strict=True)
+    ]
+    still = frozen_norm == "inference"
+    assert same == [True, True, still, still]  # gamma, beta, mean, variance
+    set_trainable_from(model, "all")
+    assert len(norm.trainable_weights) == 2
+
+
+def test_an_unknown_way_with_frozen_batch_norm_is_refused(patch_model):
+    with pytest.raises(ValueError, match="one of .*updating.*received 'theirs'"):
+        set_trainable_from(patch_model, "top", frozen_norm="theirs")
 
 
 def test_none_unfreezes_everything(patch_model):

@@ -17,6 +17,8 @@ from dm_models.weights import (
     load_weights_strict,
     main,
     read_contract,
+    read_layer_file,
+    save_backbone_h5,
     save_model,
     save_weights_h5,
 )
@@ -131,6 +133,63 @@ def test_a_lambda_in_a_model_file_is_not_run(tmp_path, contract):
         ModelFileError, match="l.keras: Keras cannot load it.*[Ll]ambda"
     ):
         load_model(path)
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, contract):
+    path = save_model(small_model(), tmp_path / "m.keras", contract)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("assets/zeros", bytes(2**27))
+    with pytest.raises(ModelFileError, match="assets/zeros unpacks to 128 MiB"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_arrays_that_would_fill_the_memory_are_refused(name, tmp_path, contract):
+    """A dataset of nothing but a compressed zero says it is 1 GiB large."""
+    path = save_model(small_model(), tmp_path / name, contract)
+    bomb = tmp_path / "bomb.h5"
+    with h5py.File(bomb, "w") as file:
+        file.create_dataset("x", (2**14, 2**14), "f4", compression="gzip", chunks=True)
+    if name == "m.h5":
+        with h5py.File(path, "r+") as file, h5py.File(bomb) as other:
+            file.copy(other["x"], "x")
+    else:
+        with zipfile.ZipFile(path) as archive:
+            members = {n: archive.read(n) for n in archive.namelist()}
+        members["model.weights.h5"] = bomb.read_bytes()
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+    with pytest.raises(ModelFileError, match="its arrays unpack to 1,024 MiB"):
+        load_model(path)
+
+
+def test_a_backbone_alone_is_saved_for_plain_keras_nets_only(tmp_path, patch_model):
+    path = save_backbone_h5(patch_model, tmp_path / "b.h5")
+    names = list(read_layer_file(path))
+    assert names[0] == "conv1" and "patch_prediction" not in names
+    for name in ("b.weights.h5", "b.keras"):
+        with pytest.raises(ModelFileError, match="must end with .h5"):
+            save_backbone_h5(patch_model, tmp_path / name)
+    with pytest.raises(ModelFileError, match="no backbone that is known"):
+        save_backbone_h5(small_model(), tmp_path / "c.h5")
+
+
+def test_names_beyond_what_an_attribute_holds_stand_in_pieces(tmp_path):
+    inputs = keras.Input((4,))
+    x = inputs
+    for index in range(600):
+        x = keras.layers.Dense(1, name=f"a_rather_long_name_{index:03d}_{'x' * 100}")(x)
+    model = keras.Model(inputs, x)
+    path = save_weights_h5(model, tmp_path / "w.h5")
+    with h5py.File(path) as file:
+        assert "layer_names0" in file.attrs and "layer_names" not in file.attrs
+    fresh = keras.Model.from_config(model.get_config())
+    load_weights_strict(fresh, path)
+    assert_same_weights(model, fresh)
+    again = keras.Model.from_config(model.get_config())
+    again.load_weights(path)  # Keras reads the pieces too
+    assert_same_weights(model, again)
 
 
 def test_a_contract_of_a_later_format_names_the_file(tmp_path, contract):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from tests_support import write_set
+from tests_support import INBREAST, write_set
 
 from dm_models.weights import load_model, read_contract
 from dm_preprocess.tables import PATCH_CLASSES
@@ -18,15 +18,6 @@ from dm_training import image_clf_train, patch_clf_train, predict
 SIZE = ["--img-size", "96", "80"]
 QUICK = ["--batch-size", "4", "--nb-epoch", "1", "--all-layer-epochs", "2"]
 RECIPE = ["--recipe", "squeezenet-s10-8x1"]
-INBREAST = (
-    "--img-size 96 80 --no-img-scale --rescale-factor 0.003891 --featurewise-center "
-    "--featurewise-mean 44.33 --no-equalize-hist --batch-size 4 "
-    "--train-bs-multiplier 0.5 --augmentation --class-list neg pos --nb-epoch 0 "
-    "--all-layer-epochs 1 --load-val-ram --load-train-ram --optimizer adam "
-    "--weight-decay 0.001 --hidden-dropout 0.0 --weight-decay2 0.01 "
-    "--hidden-dropout2 0.0 --init-learningrate 0.0001 --all-layer-multiplier 0.01 "
-    "--es-patience 10 --auto-batch-balance --final-model NOSAVE"
-).split()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 import pytest
 
+from dm_models.published import IMAGE_ROWS, PATCH_ROWS
 from dm_models.tops import parse_top
 from dm_training import recipes
 
@@ -25,7 +26,7 @@ def test_the_papers_whole_image_schedule():
     assert recipe.published_auc == 0.85
 
 
-@pytest.mark.parametrize("name", sorted(recipes.PUBLISHED_AUC))
+@pytest.mark.parametrize("name", [row.name for row in IMAGE_ROWS])
 def test_every_published_row_parses_and_its_top_prints_back(name):
     recipe = recipes.image_recipe(name)
     assert str(parse_top(recipe.top)) == recipe.top
@@ -41,3 +42,36 @@ def test_fine_tuning_trains_all_layers_from_the_start():
     recipe = recipes.fine_tuned(recipes.image_recipe("vgg16-s10-512x1"))
     assert [s.epochs for s in recipe.stages] == [0, 200]
     assert recipe.stages[1].learning_rate == 1e-5
+
+
+@pytest.mark.parametrize("name", [row.name for row in PATCH_ROWS])
+def test_every_row_of_table_1_is_a_recipe(name):
+    recipe = recipes.parse_patch_recipe(name)
+    assert recipe.name == name
+    rates = {(stage.train_from, stage.learning_rate) for stage in recipe.stages}
+    assert recipe.pretrained == (len(rates) == 3)
+    if name.endswith("random"):
+        assert rates == {("all", 1e-3)}  # throughout
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet50", "resnet50-s10-512", "resnet50-10", "resnet50-s0", "lenet-s1"]
+)
+def test_a_name_that_is_no_patch_recipe_is_refused(name):
+    with pytest.raises(recipes.RecipeError, match="resnet50"):
+        recipes.parse_patch_recipe(name)
+
+
+def test_the_list_shows_every_row_with_its_figure():
+    lines = recipes.list_recipes().splitlines()
+    for row in IMAGE_ROWS:
+        (line,) = [line for line in lines if line.split()[:1] == [row.name]]
+        assert (f"{row.auc:.2f}" if row.auc else " - ") in line
+    (line,) = [x for x in lines if x.split()[:1] == ["resnet50-s10"]]
+    assert "0.89" in line and "10 x conv3_block2 0.0001" in line
+
+
+def test_every_net_has_a_schedule():
+    for net in recipes.NETS:
+        stages = recipes.patch_recipe(net).stages
+        assert [stage.name for stage in stages] == ["head", "upper", "all"]

@@ -1,0 +1,134 @@
+"""Gradient checkpointing: a network's activations, computed twice instead of kept.
+
+A step of training keeps every layer's output until its gradient is due; on images of
+4096 x 3328 that is what fills a GPU. Here the patch net is cut into segments where its
+graph narrows to one tensor; only the tensors between segments are kept, and a segment
+runs again when its gradient is due (`keras.remat`). A step takes about a third longer.
+
+Batch norm would update its moving statistics in both runs. Two updates by the same
+batch at momentum sqrt(m) are one at m, so that a checkpointed training ends with the
+same statistics as a plain one.
+
+Source:
+    Chen, Xu, Zhang and Guestrin, Training deep nets with sublinear memory cost, 2016.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import keras
+
+_RANDOM = (keras.layers.Dropout, keras.layers.SpatialDropout2D)
+
+
+def checkpoint(model: keras.Model, *, segments: int | None = None) -> list[str]:
+    """Make a model train with checkpoints, in place; its predictions stay as they are.
+
+    Args:
+        model: A flat classifier of this project. Saving, loading and scoring do not
+            notice; a model loaded from a file is plain again.
+        segments: About how many pieces; None for the square root of the number of
+            places where it can be cut, which keeps the least.
+
+    Returns:
+        Names of the layers whose outputs are kept.
+
+    Raises:
+        ValueError: Another backend than TensorFlow, or a model that cannot be cut.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "gradient checkpointing works on Keras's TensorFlow backend here, received "
+            f"{keras.backend.backend()!r}"
+        )
+    places = cut_points(model)
+    if not places:
+        raise ValueError(f"model {model.name!r} narrows to one tensor nowhere")
+    kept = _spread(places, segments or max(2, round(len(places) ** 0.5)))
+    pieces = _pieces(model, kept)
+    plain = model.call
+
+    def call(inputs, training=None, mask=None):
+        if not training:
+            return plain(inputs, training=training, mask=mask)
+        x = inputs
+        for piece, norms in pieces[:-1]:
+            x = _recomputed(piece, norms)(x)
+        return pieces[-1][0](x, training=True)
+
+    model.call = call
+    return [layer.name for layer in kept]
+
+
+def cut_points(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers where all that follows hangs on one tensor, in order.
+
+    Nothing random stands before a cut: it would draw anew when it runs again.
+    """
+    last_use: dict[int, int] = {}
+    for index, layer in enumerate(model.layers):
+        for tensor in _inputs(layer):
+            last_use[id(tensor)] = index
+    found, alive, learned = [], {}, False
+    for index, layer in enumerate(model.layers):
+        if isinstance(layer, _RANDOM):
+            break
+        alive[id(layer.output)] = last_use.get(id(layer.output), len(model.layers))
+        alive = {key: last for key, last in alive.items() if last > index}
+        learned = learned or bool(layer.weights)
+        if set(alive) != {id(layer.output)}:
+            continue
+        if learned:
+            found.append(layer)
+        elif found:
+            found[-1] = layer  # past an activation or a pooling: less to keep
+        learned = False
+    return found[:-1]
+
+
+def _spread(places: Sequence, count: int) -> list:
+    """`count - 1` of the places, evenly."""
+    wanted = min(count, len(places) + 1)
+    step = len(places) / wanted
+    return [places[min(int(step * k), len(places) - 1)] for k in range(1, wanted)]
+
+
+def _pieces(model: keras.Model, kept: Sequence) -> list[tuple]:
+    """(part of the model, its batch norms) from each kept tensor to the next."""
+    ends = [*(layer.output for layer in kept), model.output]
+    starts = [model.input, *ends[:-1]]
+    pieces = []
+    for start, end in zip(starts, ends, strict=True):
+        piece = keras.Model(start, end)
+        norms = [layer for layer in piece.layers
+                 if isinstance(layer, keras.layers.BatchNormalization)]  # fmt: skip
+        pieces.append((piece, norms))
+    return pieces
+
+
+def _recomputed(piece: keras.Model, norms: Sequence):
+    def run(x):
+        with _half_updates(norms):
+            return piece(x, training=True)
+
+    return keras.remat(run)
+
+
+@contextlib.contextmanager
+def _half_updates(norms: Sequence) -> Iterator[None]:
+    """Batch norms at the square root of their momentum, while a piece is traced."""
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = norm.momentum**0.5
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+
+def _inputs(layer: keras.layers.Layer) -> Iterator:
+    found = layer.input
+    yield from found if isinstance(found, (list, tuple)) else [found]
