@@ -267,7 +267,8 @@ def _image(path: Path, side: int | None):
 def _squeezenet():
     import keras
 
-    from dm_models.backbones import build_backbone, get_backbone, load_imagenet
+    from dm_models.backbones import build_backbone, get_backbone
+    from dm_models.imagenet import load_imagenet
     from dm_models.inputs import grey_input
 
     inputs, prepared = grey_input(get_backbone("squeezenet").contract())

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dm_models import weights
-from dm_models.backbones import get_backbone, load_imagenet
+from dm_models.backbones import get_backbone
+from dm_models.imagenet import load_imagenet
 from dm_models.inputs import FULL_SCALE, InputContract, set_mean
 from dm_models.keras2 import import_keras2
 from dm_models.keras2_files import is_keras2_model, read_keras2

@@ -17,11 +17,11 @@ WEIGHTS = "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 LOAD_WEIGHTS = """
 import sys
-from dm_models import backbones, patch_classifier
+from dm_models import backbones, imagenet, patch_classifier
 contract = backbones.get_backbone("squeezenet").contract(
     height=64, width=64, class_names=patch_classifier.PATCH_CLASSES)
 model = patch_classifier.build_patch_classifier("squeezenet", contract=contract)
-print(backbones.load_imagenet(model, "squeezenet"))
+print(imagenet.load_imagenet(model, "squeezenet"))
 """
 
 pytestmark = pytest.mark.slow

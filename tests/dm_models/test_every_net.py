@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dm_models.backbones import backbone_names, get_backbone
+from dm_models.export import export_saved_model, scores_of_saved_model
 from dm_models.heatmap import build_heatmap
 from dm_models.patch_classifier import PATCH_CLASSES, build_patch_classifier
 from dm_models.published import IMAGE_ROWS
@@ -111,10 +112,25 @@ def test_every_net_trains_in_every_precision(net, policy, grey_images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("net", ["resnet50", "vgg16", "yaroslav"])
+@pytest.mark.parametrize("net", backbone_names())
 @pytest.mark.parametrize("top", PAPER)
 def test_every_top_of_the_paper_trains_on_every_net(top, net, grey_images):
     trains_in("float32", net, top, grey_images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [row.name for row in IMAGE_ROWS])
+def test_every_row_of_the_paper_is_exported_with_its_scores(
+    name, tmp_path, grey_images
+):
+    net, _, top = name.split("-", 2)
+    patch_model, contract = made(net)
+    side = image_side(net, top)
+    model = build_whole_image(patch_model, contract, top, height=side, width=side)
+    images = grey_images(2, side, side)
+    out = export_saved_model(model, tmp_path / "saved", contract=contract)
+    found = scores_of_saved_model(out, images)
+    np.testing.assert_allclose(found, model(images), rtol=1e-4, atol=1e-6)
 
 
 def test_xla_compiles_a_step_where_asked(grey_images):

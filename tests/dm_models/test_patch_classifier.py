@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from dm_models.backbones import BackboneError, get_backbone, load_imagenet
+from dm_models.backbones import BackboneError, get_backbone
+from dm_models.imagenet import load_imagenet
 from dm_models.patch_classifier import PATCH_CLASSES, build_patch_classifier
 
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from dm_models.backbones import load_imagenet
+from dm_models.imagenet import load_imagenet
 from dm_models.inputs import grey_input
 from dm_models.patch_classifier import build_patch_classifier
 from dm_models.tops import TopError
