@@ -35,6 +35,11 @@ from dm_preprocess.sources import SourceImage, SourceLesion
 GREYS = ("full-range", "auto-level")
 FORMAT = 1
 
+_DICOM_SAYS = (
+    "monochrome1 of the table is not used: the file's own (0028,0004) Photometric "
+    "Interpretation is followed"
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -151,7 +156,8 @@ def _read_source(image: SourceImage, settings: Settings) -> _Source:
         dicom = read_dicom(path, voi=settings.voi)
         grey = to_u16(dicom.pixels, dicom.bits_stored)
         facts = (dicom.laterality, dicom.view, dicom.vendor, dicom.spacing_mm)
-        source = _Source(grey, dicom.bits_stored, *facts, dicom.notes)
+        notes = (*dicom.notes, *([_DICOM_SAYS] if image.monochrome1 else []))
+        source = _Source(grey, dicom.bits_stored, *facts, notes)
     else:
         stored, bits = read_gray(path)
         grey = to_u16(stored, bits)

@@ -166,6 +166,20 @@ def test_monochrome1_of_the_table_inverts_a_png(source, tmp_path):
     np.testing.assert_array_equal(found, 65535 - film())
 
 
+def test_monochrome1_of_the_table_is_not_used_on_a_dicom_and_that_is_said(
+    source, tmp_path
+):
+    pixels = np.linspace(0, 4095, 128 * 96).round().reshape(128, 96)
+    write_dicom(source / "d.dcm", pixels, PhotometricInterpretation="MONOCHROME2")
+    table(source, ["d.dcm,0,p,L,CC,1"], head=HEAD + ",monochrome1")
+    (source / "lesions.csv").unlink()
+    assert run(source, tmp_path / "out", "--size", "128", "96") == 0
+    found = read_png(tmp_path / "out" / "images" / "d.png")
+    np.testing.assert_array_equal(found, np.round(pixels * (65535 / 4095)))
+    odd = pd.read_csv(tmp_path / "out" / "oddities.csv")
+    assert odd["detail"].str.contains("monochrome1 of the table is not used").any()
+
+
 def test_auto_level_uses_the_whole_range(source, tmp_path):
     run(source, tmp_path / "out", "--size", "128", "96", "--grey", "auto-level")
     found = read_png(tmp_path / "out" / "images" / "f0.png")
