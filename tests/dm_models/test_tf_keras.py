@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from dm_models.backbones import get_backbone
+from dm_models.freezing import set_trainable_from, trainable_names
+from dm_models.keras2 import import_keras2
 from dm_models.patch_classifier import build_patch_classifier
 from dm_models.weights import save_backbone_h5, save_weights_h5
 from dm_models.whole_image import build_whole_image
@@ -41,6 +43,26 @@ x = keras.layers.Conv2D(4, 3, name="top_block1_conv1")(inputs)
 model = keras.Model(inputs, keras.layers.BatchNormalization(name="top_block1_bn1")(x))
 model.load_weights(sys.argv[1], by_name=True)
 np.savez(sys.argv[2], *model.get_weights())
+"""
+
+
+SAVER = """
+import sys
+import numpy as np
+import tf_keras as keras
+base = keras.applications.ResNet50(include_top=False, weights=None)
+for layer in base.layers[:46]:
+    layer.trainable = False
+inputs = keras.Input((96, 64, 3))
+x = keras.layers.Conv2D(8, 1, name="conv1_conv")(base(inputs))
+x = keras.layers.BatchNormalization()(x)
+x = keras.layers.GlobalAveragePooling2D()(keras.layers.Activation("relu")(x))
+model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
+model.compile("adam", "categorical_crossentropy")
+grey = np.random.default_rng(0).uniform(-100, 150, (2, 96, 64, 1)).astype("float32")
+scores = model.predict(np.repeat(grey, 3, -1), verbose=0)
+model.save(sys.argv[1])
+np.savez(sys.argv[2], grey=grey, scores=scores)
 """
 
 
@@ -89,3 +111,16 @@ def test_a_whole_models_weights_are_read_by_name_in_keras_2(tmp_path):
     found = list(np.load(tmp_path / "found.npz").values())
     for one, other in zip([*wanted[0], *wanted[1]], found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_nested_resnet_of_a_later_keras_2_is_read_though_names_are_shared(tmp_path):
+    """The inner net and the top both have a layer `conv1_conv`."""
+    path = tmp_path / "model.h5"
+    in_keras_2(SAVER, path, tmp_path / "arrays.npz")
+    arrays = np.load(tmp_path / "arrays.npz")
+    model, contract = import_keras2(path, mean=0.0, scale=1.0)
+    np.testing.assert_allclose(model(arrays["grey"]), arrays["scores"], atol=1e-5)
+    assert contract.backbone == "resnet50"
+    set_trainable_from(model, "conv3_block2")
+    assert trainable_names(model)[0] == "conv3_block2_1_conv"
+    assert "top_conv1_conv" in trainable_names(model)
