@@ -16,6 +16,7 @@ Source:
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -29,8 +30,7 @@ def checkpoint(model: keras.Model, *, segments: int | None = None) -> list[str]:
     Args:
         model: A flat classifier of this project. Saving, loading and scoring do not
             notice; a model loaded from a file is plain again.
-        segments: About how many pieces; None for the square root of the number of
-            places where it can be cut, which keeps the least.
+        segments: At most so many pieces; None for as many as need the least memory.
 
     Returns:
         Names of the layers whose outputs are kept.
@@ -46,7 +46,7 @@ def checkpoint(model: keras.Model, *, segments: int | None = None) -> list[str]:
     places = cut_points(model)
     if not places:
         raise ValueError(f"model {model.name!r} narrows to one tensor nowhere")
-    kept = _spread(places, segments or max(2, round(len(places) ** 0.5)))
+    kept = _least_memory(model, places, segments or len(places) + 1)
     pieces = _pieces(model, kept)
     plain = model.call
 
@@ -88,11 +88,35 @@ def cut_points(model: keras.Model) -> list[keras.layers.Layer]:
     return found[:-1]
 
 
-def _spread(places: Sequence, count: int) -> list:
-    """`count - 1` of the places, evenly."""
-    wanted = min(count, len(places) + 1)
-    step = len(places) / wanted
-    return [places[min(int(step * k), len(places) - 1)] for k in range(1, wanted)]
+def _least_memory(model: keras.Model, places: Sequence, segments: int) -> list:
+    """The places to cut at, so that what is kept and the largest piece take least.
+
+    A piece's size is that of all its layers' outputs, which live again while its
+    gradient is computed; each limit on it gives one way to cut, as late as it allows.
+    """
+    sizes = _sizes(model)
+    order = {id(layer): index for index, layer in enumerate(model.layers)}
+    ends = [sum(sizes[: order[id(layer)] + 1]) for layer in places] + [sum(sizes)]
+    best, least = places[:1], float("inf")
+    for limit in sorted({end - start for start in (0, *ends) for end in ends}):
+        cuts, start, largest = [], 0, 0
+        for index, end in enumerate(ends[:-1]):
+            if ends[index + 1] - start > limit:
+                cuts.append(places[index])
+                largest, start = max(largest, end - start), end
+        memory = max(largest, ends[-1] - start)
+        memory += sum(sizes[order[id(layer)]] for layer in cuts)
+        if cuts and len(cuts) < segments and memory < least:
+            best, least = cuts, memory
+    return list(best)
+
+
+def _sizes(model: keras.Model) -> list[int]:
+    """Numbers in each layer's output, on an image of 512 x 512 where any size goes."""
+    height, width, channels = (side or 512 for side in model.input_shape[1:])
+    outputs = keras.Model(model.input, [layer.output for layer in model.layers])
+    shapes = outputs.compute_output_shape((1, height, width, channels))
+    return [math.prod(shape[1:]) for shape in shapes]
 
 
 def _pieces(model: keras.Model, kept: Sequence) -> list[tuple]:

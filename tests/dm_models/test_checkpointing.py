@@ -64,7 +64,16 @@ def test_a_net_is_cut_only_where_it_narrows_and_before_anything_random():
 
 def test_the_number_of_segments_can_be_chosen():
     assert len(checkpoint(whole_image("squeezenet")[0], segments=2)) == 1
-    assert len(checkpoint(whole_image("squeezenet")[0], segments=99)) > 10
+    assert len(checkpoint(whole_image("squeezenet")[0], segments=3)) <= 2
+
+
+def test_the_early_layers_are_cut_finest_because_their_maps_are_largest():
+    """Pieces of as many layers each would put most of the memory into one."""
+    kept = checkpoint(whole_image("resnet50", "8-8-8x1")[0])
+    assert kept[0] == "pool1_pool"
+    early = [name for name in kept if name.startswith("conv2")]
+    late = [name for name in kept if name.startswith("conv5")]
+    assert len(early) == 3 and not late
 
 
 def test_a_model_that_narrows_nowhere_is_refused():
