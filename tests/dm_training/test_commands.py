@@ -109,6 +109,19 @@ def test_a_whole_image_run_scores_each_test_image_once(whole_run):
     assert contract.grey_stats["images"] == 8
 
 
+def test_gradient_checkpoints_change_no_score(whole_run, patch_run, table, tmp_path):
+    model = str(patch_run / "best.keras")
+    status = train(table, tmp_path / "run", *RECIPE, *QUICK, "--gradient-checkpointing",
+                   "--patch-model-state", model)  # fmt: skip
+    assert status == 0
+    assert "gradient checkpoints after" in (tmp_path / "run" / "log.txt").read_text()
+    plain, other = (
+        pd.read_csv(run / "predictions_test.csv")["y_score"]
+        for run in (whole_run, tmp_path / "run")
+    )
+    np.testing.assert_allclose(other, plain, atol=1e-4)
+
+
 def test_prediction_repeats_the_runs_own_scores(whole_run, table, tmp_path):
     out = tmp_path / "p.csv"
     model = str(whole_run / "best.keras")

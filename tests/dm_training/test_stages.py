@@ -66,17 +66,6 @@ def plan(watch=None, stages_=None, **options):
     return stages.Plan(stages_ or two, 4, batches, score, "val_auc", **options)
 
 
-@pytest.fixture(autouse=True)
-def stages_by_name(monkeypatch):
-    """The tiny net is no backbone of ours: "top" is its last layer."""
-
-    def freeze(model, stage):
-        for layer in model.layers:
-            layer.trainable = stage == "all" or layer.name == "image_prediction"
-
-    monkeypatch.setattr(stages.freezing, "set_trainable_from", freeze)
-
-
 def run_in(folder, **options):
     return Run(folder, {"x": 1}, **options)
 
