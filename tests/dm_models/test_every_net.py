@@ -11,6 +11,7 @@ from dm_models.export import export_saved_model, scores_of_saved_model
 from dm_models.heatmap import build_heatmap
 from dm_models.patch_classifier import PATCH_CLASSES, build_patch_classifier
 from dm_models.published import IMAGE_ROWS
+from dm_models.tops import parse_top, top_map_size
 from dm_models.whole_image import build_whole_image, minimum_size
 
 # One of each kind, small: what is tested is how it is built, not how wide it is.
@@ -39,7 +40,18 @@ def made(net):
 
 
 def image_side(net, top):
-    return minimum_size(net, top, patch_map=patch_map(net)) + 3
+    """The smallest image that leaves the last batch norm more than one cell.
+
+    On one cell a batch of two has hardly any variance, and many such batch norms one
+    after another make the gradient infinite.
+    """
+    parsed, map_size = parse_top(top), get_backbone(net).map_size
+    least = 1 if parsed.fc else 2
+    return next(
+        side
+        for side in range(minimum_size(net, top, patch_map=patch_map(net)), 4000)
+        if top_map_size(parsed, map_size(side), heatmap_pool=patch_map(net)) >= least
+    )
 
 
 def assert_same_patch_weights(patch_model, model):
