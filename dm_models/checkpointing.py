@@ -3,7 +3,7 @@
 A step of training keeps every layer's output until its gradient is due; on images of
 4096 x 3328 that is what fills a GPU. Here the patch net is cut into segments where its
 graph narrows to one tensor; only the tensors between segments are kept, and a segment
-runs again when its gradient is due (`keras.remat`). A step takes about a third longer.
+runs again when its gradient is due (`keras.remat`). A step takes a quarter longer.
 
 Batch norm would update its moving statistics in both runs. Two updates by the same
 batch at momentum sqrt(m) are one at m, so that a checkpointed training ends with the

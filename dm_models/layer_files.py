@@ -70,14 +70,7 @@ def set_layers(
             one in it, or the first array of another number, role or shape.
     """
     wanted = {layer.name: layer for layer in layers}
-    missing = [name for name in wanted if name not in arrays]
-    surplus = [name for name in arrays if name not in wanted]
-    if missing or surplus:
-        raise WeightsError(
-            f"{path}: layers do not match the model: "
-            f"{first_of('missing in the file', missing)}; "
-            f"{first_of('surplus in the file', surplus)}; nothing was loaded"
-        )
+    check_same_names("layers", wanted, arrays, path)
     for name, layer in wanted.items():
         _check_layer(layer, arrays[name], path)
     for name, layer in wanted.items():
@@ -178,8 +171,23 @@ def _texts(names: Sequence) -> list[str]:
     return [n.decode("utf-8") if isinstance(n, bytes) else str(n) for n in names]
 
 
-def first_of(what: str, names: Sequence[str]) -> str:
-    """Return "<what>: <the first> (<how many> in all)"."""
+def check_same_names(what: str, wanted: Mapping, found: Mapping, path) -> None:
+    """Refuse a file that lacks names of the model or has others.
+
+    Raises:
+        WeightsError: Naming the first missing and the first surplus one.
+    """
+    missing = [name for name in wanted if name not in found]
+    surplus = [name for name in found if name not in wanted]
+    if missing or surplus:
+        raise WeightsError(
+            f"{path}: {what} do not match the model: "
+            f"{_first('missing in the file', missing)}; "
+            f"{_first('surplus in the file', surplus)}; nothing was loaded"
+        )
+
+
+def _first(what: str, names: Sequence[str]) -> str:
     return f"{what}: {names[0]} ({len(names)} in all)" if names else f"{what}: none"
 
 

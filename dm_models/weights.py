@@ -27,7 +27,7 @@ from dm_models.layer_files import (
     ModelFileError,
     WeightsError,
     check_not_inflated,
-    first_of,
+    check_same_names,
     opened_h5,
     read_layer_file,
     set_layers,
@@ -272,14 +272,7 @@ def _check_same_tree(model: keras.Model, path: Path) -> None:
         model.save_weights(own)
         wanted = _dataset_shapes(own)
     found = _dataset_shapes(path)
-    missing = [name for name in wanted if name not in found]
-    surplus = [name for name in found if name not in wanted]
-    if missing or surplus:
-        raise WeightsError(
-            f"{path}: arrays do not match the model: "
-            f"{first_of('missing in the file', missing)}; "
-            f"{first_of('surplus in the file', surplus)}; nothing was loaded"
-        )
+    check_same_names("arrays", wanted, found, path)
     for name, shape in wanted.items():
         if found[name] != shape:
             raise WeightsError(

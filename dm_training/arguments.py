@@ -166,7 +166,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         action=BooleanOptionalAction,
         default=False,
         help="compute activations again instead of keeping them: less memory for a "
-        "step about a third longer",
+        "step a quarter longer",
     )
     flag("--jit-compile", action=BooleanOptionalAction, default=False, help="XLA")
     flag(

@@ -83,7 +83,7 @@ def test_on_a_patch_the_heatmap_is_the_patch_nets_answer(net, grey_images):
     assert_same_patch_weights(patch_model, copied)
 
 
-def trains_in(policy, net, top, grey_images, **compiled):
+def assert_trains_in(policy, net, top, grey_images, **compiled):
     keras.mixed_precision.set_dtype_policy(policy)
     patch_model, contract = made(net)
     side = image_side(net, top)
@@ -92,7 +92,14 @@ def trains_in(policy, net, top, grey_images, **compiled):
     optimizer = keras.optimizers.SGD(1e-4)
     compiled = {"jit_compile": False, **compiled}
     model.compile(optimizer, "sparse_categorical_crossentropy", **compiled)
+    before = model.get_weights()
+    assert {
+        layer.compute_dtype for layer in model.layers if layer.name.startswith("top_")
+    } == {policy.removeprefix("mixed_")}
     loss = model.train_on_batch(images, np.array([0, 1]))
+    if policy == "float32":  # a step in float16 may be left out: its loss is scaled
+        pairs = zip(before, model.get_weights(), strict=True)
+        assert not all(np.array_equal(one, other) for one, other in pairs)
     scores = np.asarray(model(images))
     assert np.isfinite(loss) and np.isfinite(scores).all()
     assert scores.dtype == np.float32 and scores.shape == (2, 2)
@@ -100,34 +107,34 @@ def trains_in(policy, net, top, grey_images, **compiled):
 
 @pytest.mark.parametrize("top", TOPS)
 def test_every_kind_of_top_trains(top, grey_images):
-    trains_in("float32", "squeezenet", top, grey_images)
+    assert_trains_in("float32", "squeezenet", top, grey_images)
 
 
 @pytest.mark.parametrize("policy", POLICIES[1:])
 @pytest.mark.parametrize("top", TOPS[2:3])
 def test_a_top_trains_in_mixed_precision(top, policy, grey_images):
-    trains_in(policy, "squeezenet", top, grey_images)
+    assert_trains_in(policy, "squeezenet", top, grey_images)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES[1:])
 @pytest.mark.parametrize("top", TOPS)
 def test_every_kind_of_top_trains_in_mixed_precision(top, policy, grey_images):
-    trains_in(policy, "squeezenet", top, grey_images)
+    assert_trains_in(policy, "squeezenet", top, grey_images)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("net", backbone_names())
 def test_every_net_trains_in_every_precision(net, policy, grey_images):
-    trains_in(policy, net, "8x1+4x1", grey_images)
+    assert_trains_in(policy, net, "8x1+4x1", grey_images)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("net", backbone_names())
 @pytest.mark.parametrize("top", PAPER)
 def test_every_top_of_the_paper_trains_on_every_net(top, net, grey_images):
-    trains_in("float32", net, top, grey_images)
+    assert_trains_in("float32", net, top, grey_images)
 
 
 @pytest.mark.slow
@@ -146,10 +153,10 @@ def test_every_row_of_the_paper_is_exported_with_its_scores(
 
 
 def test_xla_compiles_a_step_where_asked(grey_images):
-    trains_in("float32", "squeezenet", "8x1+4x1", grey_images, jit_compile=True)
+    assert_trains_in("float32", "squeezenet", "8x1+4x1", grey_images, jit_compile=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("net", backbone_names())
 def test_xla_compiles_a_step_of_every_net(net, grey_images):
-    trains_in("float32", net, "8x1+4x1", grey_images, jit_compile=True)
+    assert_trains_in("float32", net, "8x1+4x1", grey_images, jit_compile=True)
