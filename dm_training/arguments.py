@@ -76,9 +76,15 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--load-train-ram",
         action=BooleanOptionalAction,
         default=None,
-        help="hold decoded training pixels in memory (default: where they are small)",
+        help="hold decoded training pixels in memory (default: below 2 GiB)",
     )
     flag("--load-val-ram", action=BooleanOptionalAction, default=None)
+    flag(
+        "--pixel-cache",
+        metavar="DIR",
+        help="where decoded pixels are kept that memory does not hold (default: "
+        ".pixels beside TRAIN; none: decode the files in every epoch)",
+    )
     flag(
         "--auto-batch-balance",
         action=BooleanOptionalAction,

@@ -7,12 +7,18 @@ bilinear resampling: every resampling blurs calcifications of a few pixels a lit
 
 Stateless seeds, because a seeded stateful op inside a parallel `map` differs from run
 to run even where the data set is declared deterministic.
+
+There are two routes with one meaning. `apply` is TensorFlow's own op on a whole batch;
+`warp` is OpenCV on one image, some two to three times faster on a processor. They agree
+to the rounding of the resampling: within 1 of 65535.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import tensorflow as tf
 
 RAW_PER_GREY = 65535.0 / 255.0
@@ -91,7 +97,7 @@ def apply(images: tf.Tensor, parameters: dict[str, tf.Tensor]) -> tf.Tensor:
     high = tf.reduce_max(images, axis=(1, 2, 3), keepdims=True)
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
-        transforms=_transforms(parameters, shape[1], shape[2]),
+        transforms=transforms(parameters, shape[1], shape[2]),
         output_shape=shape[1:3],
         interpolation="BILINEAR",
         fill_mode="NEAREST",
@@ -99,6 +105,27 @@ def apply(images: tf.Tensor, parameters: dict[str, tf.Tensor]) -> tf.Tensor:
     )
     shifted = moved + tf.reshape(parameters["shift"], (-1, 1, 1, 1))
     return tf.clip_by_value(shifted, low, high)
+
+
+def warp(image: np.ndarray, transform: np.ndarray, shift: float, out: np.ndarray):
+    """Apply one image's map and shift by OpenCV: what `apply` does, on a processor.
+
+    OpenCV lets go of the interpreter, so that calls in several threads run at once.
+
+    Args:
+        image: uint16 (H, W), raw grey levels.
+        transform: float (8,), a row of `transforms`.
+        shift: In raw grey levels.
+        out: float32 (H, W), contiguous; written to.
+    """
+    low, high, _, _ = cv2.minMaxLoc(image)
+    cv2.warpAffine(
+        image.astype(np.float32), transform[:6].astype(np.float64).reshape(2, 3),
+        image.shape[::-1], dst=out, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    np.add(out, np.float32(shift), out=out)
+    np.clip(out, np.float32(low), np.float32(high), out=out)
 
 
 def flip(images, flip_number: int):
@@ -118,8 +145,16 @@ def flip(images, flip_number: int):
     return images
 
 
-def _transforms(parameters: dict, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """(N, 8) maps from output (column, row) to input, about the centre."""
+def transforms(parameters: dict, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Affine maps from output (column, row) to input, about the centre.
+
+    Args:
+        parameters: As from `draw`, each of shape (N,).
+        height, width: Of the images.
+
+    Returns:
+        float32 (N, 8): two rows of three, then two zeros.
+    """
     cos, sin = tf.cos(parameters["rotation"]), tf.sin(parameters["rotation"])
     # rows_cols = rotation @ shear @ diag(zoom * flip), for (row, column) vectors
     lean, upright = -tf.sin(parameters["shear"]), tf.cos(parameters["shear"])

@@ -2,23 +2,53 @@
 
 Pixels stay one channel of raw 16-bit grey until the network's own input contract.
 Training is one endless stream whose element at (epoch, position) depends on nothing but
-(run seed, epoch, position): the same on any number of threads, and after a resume that
-starts in the middle. Evaluation sees every image exactly once, the last short batch
-included.
+(run seed, epoch, position): the same on any number of threads, after a resume that
+starts in the middle, and whichever process of several it is cut for. Evaluation sees
+every image exactly once, the last short batch included.
+
+Drawing is TensorFlow's (stateless, an image at a time), the pixels OpenCV's: a whole
+batch is read and warped into one array by one call, in as many threads as there are
+cores, and nothing is copied after.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import tensorflow as tf
+from joblib import cpu_count
 
 from dm_training import augment
 from dm_training.image_store import ImageStore
 from dm_training.samples import Samples
 
 BALANCES = ("none", "batch-weights", "sampling")
+ROUTES = ("opencv", "tensorflow")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every global batch one process of several takes.
+
+    Attributes:
+        rank: The process's number, from 0.
+        count: How many processes there are; the global batch must divide by it.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def __post_init__(self):
+        if not 0 <= self.rank < self.count:
+            raise ValueError(f"rank must be below count, received {self}")
+
+    def of(self, batches: np.ndarray) -> np.ndarray:
+        """The columns of (steps, batch) that are this process's."""
+        size = batches.shape[1] // self.count
+        return batches[:, self.rank * size : (self.rank + 1) * size]
 
 
 def steps_per_epoch(samples: Samples, batch_size: int) -> int:
@@ -53,7 +83,7 @@ def epoch_order(
     return rng.permuted(mixed, axis=1).reshape(-1)[:length]
 
 
-def batch_weights(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
+def batch_weights(labels: np.ndarray) -> np.ndarray:
     """Weights that make each class present count alike in a batch; their mean is 1.
 
     w_i = 1 / (share of i's class in the batch x number of classes in the batch). The
@@ -62,7 +92,6 @@ def batch_weights(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
 
     Args:
         labels: int (N,).
-        num_classes: How many classes there are.
 
     Returns:
         float32 (N,).
@@ -70,10 +99,8 @@ def batch_weights(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
     Source:
         Shen et al. 3.1.2.
     """
-    counts = tf.math.bincount(tf.cast(labels, tf.int32), minlength=num_classes)
-    present = tf.cast(tf.math.count_nonzero(counts), tf.float32)
-    own = tf.cast(tf.gather(counts, labels), tf.float32)
-    return tf.cast(tf.size(labels), tf.float32) / (own * present)
+    _, own, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.float32(len(labels)) / (counts[own] * len(counts)).astype(np.float32)
 
 
 def make_training_dataset(
@@ -86,64 +113,55 @@ def make_training_dataset(
     balance: str = "none",
     class_weights: dict[int, float] | None = None,
     ranges: augment.Ranges = augment.PAPER,
+    share: Share = Share(),
+    route: str = "opencv",
 ) -> tf.data.Dataset:
     """An endless stream of (images, labels, weights) batches.
 
     Args:
         samples: What to train on.
         store: Its pixels, of one size.
-        batch_size: Images a step.
+        batch_size: Images a step, of all processes together.
         seed: The run's seed.
         start_epoch: The epoch to begin with; a resumed run gives its own.
         balance: One of `BALANCES`.
         class_weights: Class index -> factor on the loss, on top of the balance.
         ranges: Augmentation; `augment.NONE` for none.
+        share: Which part of each batch this process takes.
+        route: One of `ROUTES`; they agree to the rounding of the resampling.
 
     Returns:
-        Elements float32 (B, H, W, 1) raw grey, int64 (B,), float32 (B,).
-    """
-    if balance not in BALANCES:
-        raise ValueError(f"balance must be one of {BALANCES}, received {balance!r}")
-    labels = samples.labels
-    length = steps_per_epoch(samples, batch_size) * batch_size
-    factors = tf.constant(
-        [(class_weights or {}).get(k, 1.0) for k in range(len(samples.classes))]
-    )
+        Elements float32 (b, H, W, 1) raw grey, int64 (b,), float32 (b,), where b is
+        the batch size over the share's count.
 
-    def order(epoch):
-        return epoch_order(
-            labels, seed=seed, epoch=int(epoch), length=length, balance=balance
-        )
+    Raises:
+        ValueError: An unknown balance or route, or a batch that cannot be shared out.
+    """
+    _check_choices(balance, route, batch_size, share)
+    cv2.setNumThreads(1)  # batches are made side by side; threads within one only cost
+    plan = _EpochPlan(samples, batch_size, seed, balance, class_weights or {}, share)
+    pixels = _batch_pixels(store, ranges, route)
 
     def one_epoch(epoch):
-        indices = tf.numpy_function(order, [epoch], tf.int64)
-        positions = tf.data.Dataset.from_tensor_slices(tf.range(length))
-        drawn = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(indices, (length,)))
-        return tf.data.Dataset.zip(positions, drawn).map(
-            lambda position, index: (epoch, position, index)
+        indices, positions, labels, weights = plan.tensors(epoch)
+        return tf.data.Dataset.from_tensor_slices(
+            (tf.fill((plan.length,), epoch), positions, indices, labels, weights)
         )
 
-    def one_image(epoch, position, index):
-        label = tf.gather(tf.constant(labels), index)
+    def drawn(epoch, position, index, label, weight):
         sample_seed = _sample_seed(seed, epoch, position)
-        return store.tensor(index), label, augment.draw(sample_seed, ranges)
+        return index, label, weight, augment.draw(sample_seed, ranges)
 
-    def finish(batch, batch_labels, parameters):
-        if ranges != augment.NONE:
-            batch = augment.apply(batch, parameters)
-        weights = tf.gather(factors, batch_labels)
-        if balance == "batch-weights":
-            weights *= batch_weights(batch_labels, len(samples.classes))
-        return batch, batch_labels, weights
-
-    epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int32).max)
     return (
-        epochs.flat_map(one_epoch)
-        .map(one_image, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=True)
-        .map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+        tf.data.Dataset.range(start_epoch, np.iinfo(np.int32).max)
+        .flat_map(one_epoch)
+        .map(drawn, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size // share.count, drop_remainder=True)
+        .map(lambda index, label, weight, parameters: (
+            pixels(index, parameters), label, weight),
+            num_parallel_calls=cpu_count())
+        .prefetch(2)
+    )  # fmt: skip
 
 
 def make_evaluation_dataset(
@@ -154,12 +172,97 @@ def make_evaluation_dataset(
     Returns:
         Elements float32 (B, H, W, 1), raw grey levels.
     """
+    pixels = _batch_pixels(store, augment.NONE, "opencv")
     return (
         tf.data.Dataset.range(len(samples))
-        .map(store.tensor, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+        .map(lambda index: pixels(index, None),
+             num_parallel_calls=cpu_count())
+        .prefetch(2)
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _EpochPlan:
+    """Which samples an epoch takes, in which order and at which weight."""
+
+    samples: Samples
+    batch_size: int
+    seed: int
+    balance: str
+    class_weights: dict[int, float]
+    share: Share
+
+    @property
+    def steps(self) -> int:
+        return steps_per_epoch(self.samples, self.batch_size)
+
+    @property
+    def length(self) -> int:
+        """Positions of an epoch that this process takes."""
+        return self.steps * self.batch_size // self.share.count
+
+    def arrays(self, epoch: int) -> tuple[np.ndarray, ...]:
+        """Indices, positions, labels and weights of this process's share."""
+        length = self.steps * self.batch_size
+        labels = self.samples.labels
+        order = epoch_order(
+            labels, seed=self.seed, epoch=int(epoch), length=length,
+            balance=self.balance,
+        ).reshape(self.steps, self.batch_size)  # fmt: skip
+        drawn = labels[order]
+        factor = [self.class_weights.get(k, 1.0)
+                  for k in range(len(self.samples.classes))]  # fmt: skip
+        weights = np.asarray(factor, np.float32)[drawn]
+        if self.balance == "batch-weights":
+            weights *= np.stack([batch_weights(batch) for batch in drawn])
+        positions = np.arange(length, dtype=np.int32).reshape(order.shape)
+        parts = (order, positions, drawn, weights)
+        return tuple(self.share.of(part).reshape(-1) for part in parts)
+
+    def tensors(self, epoch: tf.Tensor) -> list[tf.Tensor]:
+        """The same inside tf.data."""
+        kinds = (tf.int64, tf.int32, tf.int64, tf.float32)
+        parts = tf.numpy_function(self.arrays, [epoch], kinds)
+        return [tf.ensure_shape(part, (self.length,)) for part in parts]
+
+
+def _batch_pixels(store: ImageStore, ranges: augment.Ranges, route: str):
+    """(indices, parameters) -> float32 (B, H, W, 1), inside tf.data."""
+
+    def moved(indices, maps, shifts):
+        out = np.empty((len(indices), store.height, store.width, 1), np.float32)
+        for at, index in enumerate(indices):
+            image = store.read(index)
+            augment.warp(image, maps[at], shifts[at], out[at, :, :, 0])
+        return out
+
+    def pixels(indices, parameters):
+        if ranges == augment.NONE or route == "tensorflow":
+            images = tf.numpy_function(store.batch, [indices], tf.float32)
+        else:
+            maps = augment.transforms(parameters, store.height, store.width)
+            images = tf.numpy_function(
+                moved, [indices, maps, parameters["shift"]], tf.float32
+            )
+        images.set_shape((indices.shape[0], store.height, store.width, 1))
+        if ranges != augment.NONE and route == "tensorflow":
+            images = augment.apply(images, parameters)
+        return images
+
+    return pixels
+
+
+def _check_choices(balance: str, route: str, batch_size: int, share: Share) -> None:
+    if balance not in BALANCES:
+        raise ValueError(f"balance must be one of {BALANCES}, received {balance!r}")
+    if route not in ROUTES:
+        raise ValueError(f"route must be one of {ROUTES}, received {route!r}")
+    if batch_size % share.count:
+        raise ValueError(
+            f"batch_size must divide by {share.count}, the number of processes, so "
+            f"that each takes an equal part; received {batch_size}"
+        )
 
 
 def _sample_seed(seed: int, epoch: tf.Tensor, position: tf.Tensor) -> tf.Tensor:

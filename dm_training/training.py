@@ -91,11 +91,7 @@ def open_session(
     for role in ROLES:
         run.say(f"{role}: {len(samples[role])} images, {samples[role].counts()}")
     run.say(f"seed {seed}, precision {precision}, batch {train_batch}")
-    stores = {
-        r: datasets.ImageStore(s, height=height, width=width,
-                               in_memory=_in_memory(parsed, r, s, height * width))
-        for r, s in samples.items()
-    }  # fmt: skip
+    stores = {r: _store(parsed, run, r, samples[r], height, width) for r in ROLES}
     return Session(parsed, run, seed, precision, height, width, train_batch,
                    score_batch, samples, stores)  # fmt: skip
 
@@ -155,9 +151,23 @@ def train_and_report(
     return 0
 
 
-def _in_memory(parsed, role: str, samples: Samples, pixels: int) -> bool:
+def _store(parsed, run: Run, role: str, samples: Samples, height: int, width: int):
+    """A role's pixels: in memory where they are few, else decoded once onto disk."""
     said = parsed.load_train_ram if role == "train" else parsed.load_val_ram
-    return len(samples) * pixels * 2 < _SMALL_BYTES if said is None else said
+    size = len(samples) * height * width * 2
+    open_store = partial(datasets.ImageStore, samples, height=height, width=width)
+    if said or (said is None and size < _SMALL_BYTES):
+        return open_store(in_memory=True)
+    folder = parsed.pixel_cache or Path(parsed.train).absolute().parent / ".pixels"
+    if folder == "none":
+        return open_store()
+    try:
+        store = open_store(cache=folder)
+    except OSError as err:
+        run.say(f"{role}: no pixel cache, files are decoded in every epoch: {err}")
+        return open_store()
+    run.say(f"{role}: {size / 2**30:.1f} GiB of decoded pixels in {folder}")
+    return store
 
 
 def _is_ours(err: Exception) -> bool:
