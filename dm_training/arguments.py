@@ -174,6 +174,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="compute activations again instead of keeping them: less memory for a "
         "step a quarter longer",
     )
+    flag(
+        "--distribute",
+        default="auto",
+        choices=("auto", "none", "devices", "hosts"),
+        help="train on all GPUs of this machine, or on the hosts of TF_CONFIG "
+        "(default: what is there)",
+    )
     flag("--jit-compile", action=BooleanOptionalAction, default=False, help="XLA")
     flag(
         "--use-pretrained",

@@ -109,7 +109,7 @@ def _train(parsed: argparse.Namespace) -> int:
         parsed, "whole", default_classes=IMAGE_CLASSES,
         default_size=(recipe.height, recipe.width), default_batch=recipe.batch_size,
     )  # fmt: skip
-    with session.run.discarded_if_refused():
+    with session.run.discarded_if_refused(), session.distribution.scope():
         if parsed.resume_from:
             model, contract = starting_models.resumed_image_model(
                 session, parsed.resume_from

@@ -10,6 +10,7 @@ import pandas as pd
 from dm_models import weights
 from dm_preprocess.tables import write_table
 from dm_training import datasets, metrics, plots
+from dm_training.distribution import ALONE, Distribution
 from dm_training.predict import predict_probabilities, predict_samples
 from dm_training.report import format_figure
 from dm_training.runs import write_json
@@ -19,8 +20,9 @@ _TINY = 1e-7
 
 
 def validation_scores(
-    samples: Samples, store: datasets.ImageStore, batch_size: int, model
-) -> dict[str, float]:
+    samples: Samples, store: datasets.ImageStore, batch_size: int, model, *,
+    distribution: Distribution = ALONE,
+) -> dict[str, float]:  # fmt: skip
     """Loss, accuracy and AUC of one pass over labelled samples.
 
     Args:
@@ -28,12 +30,19 @@ def validation_scores(
         store: Their pixels.
         batch_size: Images at a time.
         model: Gives class probabilities.
+        distribution: Whose replicas score together.
 
     Returns:
         `val_loss` (cross entropy), `val_accuracy` and `val_auc`: of class 1 for two
         classes, else the mean of one class against the rest.
     """
-    probability = _probability(model, samples, store, batch_size)
+    if distribution.strategy:
+        from dm_training.distributed_fit import predict
+
+        probability = predict(distribution, model, store, count=len(samples),
+                              batch_size=batch_size)  # fmt: skip
+    else:
+        probability = _probability(model, samples, store, batch_size)
     labels = samples.labels
     own = probability[np.arange(len(labels)), labels]
     return {

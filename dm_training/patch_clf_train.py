@@ -74,7 +74,7 @@ def _train(parsed: argparse.Namespace) -> int:
         parsed, "patch", default_classes=PATCH_CLASSES,
         default_size=(recipe.size, recipe.size), default_batch=recipe.batch_size,
     )  # fmt: skip
-    with session.run.discarded_if_refused():
+    with session.run.discarded_if_refused(), session.distribution.scope():
         model, contract = starting_models.new_patch_model(
             session, recipe.backbone, recipe.dropout
         )

@@ -14,7 +14,6 @@ import os
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -50,6 +49,8 @@ class Run:
         config: What was asked for; JSON-able.
         overwrite: Replace a folder that exists.
         resume: Go on in a folder that exists.
+        rank: The number of this process in a training of several; those from 1 read
+            in the folder that the first has opened, and write only a log there.
 
     Raises:
         RunError: The folder exists and neither flag is given; or there is nothing to
@@ -57,17 +58,20 @@ class Run:
     """
 
     def __init__(
-        self, out: str | os.PathLike, config: dict, *, overwrite=False, resume=False
-    ):
+        self, out: str | os.PathLike, config: dict, *, overwrite=False, resume=False,
+        rank: int = 0,
+    ):  # fmt: skip
         self.out = Path(out)
-        self.is_new = not resume
+        self.is_new = not resume and rank == 0
         self._old = self.out.with_name(f".{self.out.name}.replaced")
+        if rank:
+            self.log = _logger(self.out / f"log_worker{rank}.txt")
+            return
         self._open(overwrite, resume)
         self.log = _logger(self.out / "log.txt")
         if not resume or not (self.out / "config.json").is_file():
             write_json(self.out / "config.json", config)
             write_json(self.out / "versions.json", versions())
-        self.started = time.time()
 
     def path(self, *parts: str) -> Path:
         """A path in the folder; its parents are made."""

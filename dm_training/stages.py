@@ -23,6 +23,7 @@ import pandas as pd
 
 from dm_models import checkpointing, freezing, weights
 from dm_models.inputs import InputContract
+from dm_training.distribution import ALONE, Distribution
 from dm_training.recipes import Stage
 from dm_training.runs import Run
 
@@ -78,6 +79,8 @@ class Plan:
         seed: Dropout's masks follow from it and the epoch.
         frozen_norm: What batch norm does in frozen layers, see `freezing`.
         gradient_checkpointing: Compute activations again, see `checkpointing`.
+        batch_size: Images a step, of all processes together.
+        distribution: The devices and hosts that train together.
     """
 
     stages: tuple[Stage, ...]
@@ -92,6 +95,8 @@ class Plan:
     seed: int = 0
     frozen_norm: str = "inference"
     gradient_checkpointing: bool = False
+    batch_size: int = 0
+    distribution: Distribution = ALONE
 
 
 def train(model: keras.Model, contract: InputContract, plan: Plan, run: Run, *,
@@ -115,30 +120,39 @@ def train(model: keras.Model, contract: InputContract, plan: Plan, run: Run, *,
     last = run.path("last.keras")
     resumed = resume and last.is_file()
     if resumed:
-        model, state = _load(last)
+        with plan.distribution.scope():
+            model, state = _load(last)
         run.say(f"resumed after epoch {state.epoch} from {last.name}")
+        if plan.distribution.is_chief:  # a kill may have come just before this was
+            write_history(state, run.path("history.csv"))
+    plan.distribution.agree({"the epoch in last.keras": state.epoch})
     if plan.gradient_checkpointing:
         kept = checkpointing.checkpoint(model)
         run.say(f"gradient checkpoints after {', '.join(kept)}")
     for number, stage in enumerate(plan.stages):
-        over = number < state.stage or (number == state.stage and state.stage_over)
-        if (
-            stage.epochs == 0
-            or over
-            or (number == state.stage and state.stage_epoch >= stage.epochs)
-        ):
-            continue
-        inside = resumed and number == state.stage and state.stage_epoch > 0
-        if not inside:
-            state.stage, state.stage_epoch, state.stage_over = number, 0, False
-            state.since_best = state.since_rate = 0
-            _prepare(model, stage, plan)
-        elif plan.frozen_norm == "updating" and stage.train_from != freezing.ALL:
-            # A model file holds which layers train, not which of their arrays do.
-            _prepare(model, stage, plan)
-            run.say("batch norm of frozen layers updates: the optimizer starts afresh")
-        _run_stage(model, contract, stage, plan, run, state)
+        if stage.epochs and not _is_over(number, stage, state):
+            _enter_stage(model, number, plan, run, state, resumed=resumed)
+            _run_stage(model, contract, stage, plan, run, state)
     return model, state
+
+
+def _is_over(number: int, stage: Stage, state: State) -> bool:
+    if number != state.stage:
+        return number < state.stage
+    return state.stage_over or state.stage_epoch >= stage.epochs
+
+
+def _enter_stage(model, number: int, plan: Plan, run: Run, state: State, *, resumed):
+    stage = plan.stages[number]
+    inside = resumed and number == state.stage and state.stage_epoch > 0
+    if not inside:
+        state.stage, state.stage_epoch, state.stage_over = number, 0, False
+        state.since_best = state.since_rate = 0
+        _prepare(model, stage, plan)
+    elif plan.frozen_norm == "updating" and stage.train_from != freezing.ALL:
+        # A model file holds which layers train, not which of their arrays do.
+        _prepare(model, stage, plan)
+        run.say("batch norm of frozen layers updates: the optimizer starts afresh")
 
 
 def _prepare(model: keras.Model, stage: Stage, plan: Plan) -> None:
@@ -148,19 +162,21 @@ def _prepare(model: keras.Model, stage: Stage, plan: Plan) -> None:
         for layer in model.layers:
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = stage.dropout
-    optimizer = keras.optimizers.get(plan.optimizer)
-    optimizer.learning_rate = stage.learning_rate
-    model.compile(
-        optimizer=optimizer,
-        loss="sparse_categorical_crossentropy",
-        jit_compile=plan.jit_compile,
-    )
+    with plan.distribution.scope():
+        optimizer = keras.optimizers.get(plan.optimizer)
+        optimizer.learning_rate = stage.learning_rate
+        model.compile(
+            optimizer=optimizer,
+            loss="sparse_categorical_crossentropy",
+            jit_compile=plan.jit_compile,
+        )
+        model.optimizer.build(model.trainable_variables)
 
 
 def _run_stage(model, contract, stage: Stage, plan: Plan, run: Run, state: State):
     keeper = _Keeper(contract, stage, plan, run, state)
     callbacks = [keeper]
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow" and plan.distribution.is_chief:
         callbacks.append(keras.callbacks.TensorBoard(
             run.path("tensorboard"), write_graph=False))  # fmt: skip
     first = state.epoch
@@ -170,15 +186,18 @@ def _run_stage(model, contract, stage: Stage, plan: Plan, run: Run, state: State
         f" {sum(int(np.prod(w.shape)) for w in model.trainable_weights):,} of"
         f" {model.count_params():,} parameters trained"
     )
-    model.fit(
-        plan.stream(first),
-        steps_per_epoch=plan.steps_per_epoch,
-        initial_epoch=first,
-        epochs=first + stage.epochs - state.stage_epoch,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=1 if os.isatty(1) else 0,
-    )
+    end = first + stage.epochs - state.stage_epoch
+    if plan.distribution.strategy:
+        from dm_training.distributed_fit import fit
+
+        fit(plan.distribution, model, plan.stream(first), steps=plan.steps_per_epoch,
+            epochs=range(first, end), callbacks=callbacks, batch_size=plan.batch_size)
+    else:
+        model.fit(
+            plan.stream(first), steps_per_epoch=plan.steps_per_epoch,
+            initial_epoch=first, epochs=end, callbacks=callbacks, shuffle=False,
+            verbose=1 if os.isatty(1) else 0,
+        )  # fmt: skip
     state.stage_over = True
 
 
@@ -192,7 +211,7 @@ class _Keeper(keras.callbacks.Callback):
         self.started = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
-        seed_dropout(self.model, self.plan.seed, epoch)
+        seed_dropout(self.model, self.plan.seed, epoch, self.plan.distribution)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float(logs["loss"])
@@ -205,15 +224,15 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs.update(self.plan.score(self.model))
-        state, value = self.state, logs[self.plan.watch]
+        plan, state, value = self.plan, self.state, logs[self.plan.watch]
         state.epoch, state.stage_epoch = epoch + 1, state.stage_epoch + 1
-        state.steps += self.plan.steps_per_epoch
+        state.steps += plan.steps_per_epoch
         better = state.best is None or value > state.best
         if better:
             state.best, state.best_epoch = float(value), state.epoch
         state.since_best = 0 if better else state.since_best + 1
         state.since_rate = 0 if better else state.since_rate + 1
-        rate = float(self.model.optimizer.learning_rate)
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         now = time.monotonic()
         row = {"epoch": state.epoch, "stage": self.stage.name, "learning_rate": rate}
         row.update({name: float(v) for name, v in logs.items()})
@@ -222,6 +241,8 @@ class _Keeper(keras.callbacks.Callback):
         state.history.append(row)
         self._say(row, better)
         self._patience(rate)
+        if not plan.distribution.is_chief:
+            return
         if better:
             weights.save_model(self.model, self.run.path("best.keras"), self.contract)
         _save(self.model, self.run.path("last.keras"), self.contract, state)
@@ -248,16 +269,24 @@ class _Keeper(keras.callbacks.Callback):
             self.run.say(f"no better {plan.watch} for {state.since_best} epochs")
 
 
-def seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
+def seed_dropout(
+    model: keras.Model, seed: int, epoch: int,
+    distribution: Distribution = ALONE,
+) -> None:  # fmt: skip
     """Set every random layer's state from (seed, epoch, its number in the model).
 
     A model file does not hold these states, so that a resumed training would draw
-    other masks than one that ran through.
+    other masks than one that ran through. Replicas draw masks of their own.
     """
     states = [v for v in model.variables if v.path.endswith("seed_generator_state")]
     for number, state in enumerate(states):
-        key = np.random.SeedSequence([seed, epoch, number]).generate_state(2)
-        state.assign(key.astype(state.dtype))
+        keys = [np.random.SeedSequence([seed, epoch, number, *[r] * bool(r)])
+                for r in range(distribution.replicas)]  # fmt: skip
+        words = np.array([key.generate_state(2) for key in keys]).astype(state.dtype)
+        if distribution.strategy:
+            distribution.assign_each(state, words)
+        else:
+            state.assign(words[0])
 
 
 def write_history(state: State, path: Path) -> None:

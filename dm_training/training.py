@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from dm_models import weights
 from dm_models.inputs import InputContract
 from dm_training import arguments as flags
 from dm_training import augment, datasets, outcomes, stages
+from dm_training.distribution import Distribution, WorkerLost, choose
 from dm_training.recipes import Stage
 from dm_training.runs import Run, environment_seed, read_json, write_json
 from dm_training.samples import ROLES, Samples, check_patients, read_samples
@@ -38,6 +40,7 @@ class Session:
     score_batch: int
     samples: dict[str, Samples]
     stores: dict[str, datasets.ImageStore]
+    distribution: Distribution
 
 
 def run_command(command: Callable, parsed: argparse.Namespace) -> int:
@@ -49,7 +52,7 @@ def run_command(command: Callable, parsed: argparse.Namespace) -> int:
     """
     try:
         return command(parsed)
-    except (stages.NonFiniteLoss, OSError) as err:
+    except (stages.NonFiniteLoss, WorkerLost, OSError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1
     except ValueError as err:
@@ -71,7 +74,9 @@ def open_session(
     """
     import keras
 
+    distribution = choose(parsed.distribute)
     train_batch, score_batch = flags.training_batch(parsed, default_batch)
+    distribution.check_batch(train_batch)
     seed = environment_seed() if parsed.seed is None else parsed.seed
     precision = flags.set_precision(parsed.precision)
     keras.utils.set_random_seed(seed % 2**32)
@@ -83,17 +88,33 @@ def open_session(
     config = {
         "kind": kind, "seed": seed, "precision": precision, "patients": patients,
         "image_size": [height, width], "train_batch": train_batch,
+        "processes": distribution.processes, "replicas": distribution.replicas,
         "counts": {r: s.counts() for r, s in samples.items()}, "flags": vars(parsed),
     }  # fmt: skip
-    run = Run(parsed.out or f"runs/{kind}", config, overwrite=parsed.overwrite,
-              resume=parsed.resume)  # fmt: skip
+    run = _open_run(parsed, kind, config, distribution)
     run.say(f"patients in one split only: {patients}")
     for role in ROLES:
         run.say(f"{role}: {len(samples[role])} images, {samples[role].counts()}")
     run.say(f"seed {seed}, precision {precision}, batch {train_batch}")
     stores = {r: _store(parsed, run, r, samples[r], height, width) for r in ROLES}
+    distribution.agree({
+        "the tables": [s.frame.drop(columns="path").to_csv() for s in samples.values()],
+        "the flags": {k: v for k, v in vars(parsed).items() if k != "pixel_cache"},
+    })  # fmt: skip
     return Session(parsed, run, seed, precision, height, width, train_batch,
-                   score_batch, samples, stores)  # fmt: skip
+                   score_batch, samples, stores, distribution)  # fmt: skip
+
+
+def _open_run(parsed, kind: str, config: dict, distribution: Distribution) -> Run:
+    """The chief opens the folder, then the others look into it."""
+    options = {"overwrite": parsed.overwrite, "resume": parsed.resume}
+    folder = parsed.out or f"runs/{kind}"
+    if distribution.is_chief:
+        run = Run(folder, config, **options)
+        distribution.agree({"an open run folder": 1})
+        return run
+    distribution.agree({"an open run folder": 1})
+    return Run(folder, config, **options, rank=distribution.rank)
 
 
 def matched_stages(
@@ -134,19 +155,27 @@ def train_and_report(
         batch_size=session.train_batch, seed=session.seed, balance=balance,
         class_weights={0: parsed.neg_cls_weight, 1: parsed.pos_cls_weight}
         if watch == "val_auc" else None, ranges=ranges,
+        share=session.distribution.share,
     )  # fmt: skip
     plan = stages.Plan(
         stages=planned,
         steps_per_epoch=datasets.steps_per_epoch(train, session.train_batch),
         stream=lambda epoch: stream(start_epoch=epoch),
         score=partial(outcomes.validation_scores, session.samples["val"],
-                      session.stores["val"], session.score_batch),
+                      session.stores["val"], session.score_batch,
+                      distribution=session.distribution),
         watch=watch, lr_patience=parsed.lr_patience, es_patience=parsed.es_patience,
         optimizer=parsed.optimizer, jit_compile=parsed.jit_compile, seed=session.seed,
         frozen_norm=parsed.frozen_batch_norm,
         gradient_checkpointing=parsed.gradient_checkpointing,
+        batch_size=session.train_batch, distribution=session.distribution,
     )  # fmt: skip
     model, state = stages.train(model, contract, plan, run, resume=parsed.resume)
+    if not session.distribution.is_chief:
+        run.say("done; the first process scores the best model")
+        return 0
+    if session.distribution.strategy:
+        model, _ = weights.load_model(run.path("last.keras"))  # off the strategy
     outcomes.write_reports(session, model, contract, state)
     return 0
 

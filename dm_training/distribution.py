@@ -1,0 +1,231 @@
+"""Training on several devices and hosts by `tf.distribute`.
+
+Every process runs the same command and makes the same stream of global batches; each
+takes its share of every batch (`datasets.Share`), so that the images, their draws and
+their order are those of one process. Losses are summed over a replica's images and
+divided by the GLOBAL batch, gradients are added up over replicas: where batch norm is
+frozen or absent, the weights are those of one process to rounding. Elsewhere each
+replica normalises by its own images' statistics, and the moving statistics are averaged
+over replicas after every epoch.
+
+The first process, the chief, writes the run folder, which all must see; the others read
+`last.keras` there when they resume and write a log of their own. Where a process dies,
+the others stop with `WorkerLost`, and the same command with --resume goes on.
+
+`Model.fit` of Keras 3 cannot run on several hosts: `distributed_fit` is a loop of our
+own with Keras's callbacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from dm_training.datasets import Share
+
+CHOICES = ("auto", "none", "devices", "hosts")
+_GONE = ("UnavailableError", "AbortedError", "CancelledError", "InternalError",
+         "FailedPreconditionError", "DeadlineExceededError")  # fmt: skip
+
+
+class DistributionError(ValueError):
+    """The processes or devices cannot train together; the message says why."""
+
+
+class WorkerLost(RuntimeError):
+    """Another process of the training is gone; this one has stopped, too."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How a training is spread, as one of its processes sees it.
+
+    Attributes:
+        strategy: The `tf.distribute` strategy; None for one device.
+        rank: This process's number, 0 for the chief.
+        processes: How many there are.
+    """
+
+    strategy: object = None
+    rank: int = 0
+    processes: int = 1
+
+    @property
+    def replicas(self) -> int:
+        """Devices that train, over all processes."""
+        return self.strategy.num_replicas_in_sync if self.strategy else 1
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run folder."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        """This process's part of every global batch."""
+        return Share(self.rank, self.processes)
+
+    def scope(self):
+        """Where models, optimizers and their variables are made."""
+        return self.strategy.scope() if self.strategy else contextlib.nullcontext()
+
+    def check_batch(self, batch_size: int) -> None:
+        """Refuse a batch that replicas cannot share alike.
+
+        Raises:
+            DistributionError: It does not divide.
+        """
+        if batch_size % self.replicas:
+            raise DistributionError(
+                f"the training batch must divide by {self.replicas}, the number of "
+                f"devices that share it, received {batch_size}"
+            )
+
+    def agree(self, facts: dict[str, object]) -> None:
+        """Wait for all processes, and refuse to go on where their facts differ.
+
+        Args:
+            facts: Name -> what should be the same everywhere (any JSON-able value).
+
+        Raises:
+            DistributionError: Naming the facts that differ.
+            WorkerLost: A process is gone.
+        """
+        if self.processes == 1:
+            return
+        own = np.array([_digest(value) for value in facts.values()], np.int32)
+        found = self._gathered(own[None])
+        wrong = [n for n, column in zip(facts, found.T, strict=True)
+                 if len(set(column.tolist())) > 1]  # fmt: skip
+        if wrong:
+            raise DistributionError(
+                f"the processes do not agree on {', '.join(wrong)}: all need the same "
+                "command, the same tables and images, and one run folder that all see"
+            )
+
+    def assign_each(self, variable: keras.Variable, values: np.ndarray) -> None:
+        """Give each replica's copy of a variable its own row of `values`."""
+        import tensorflow as tf
+
+        def own():
+            number = tf.distribute.get_replica_context().replica_id_in_sync_group
+            variable.value.assign(tf.gather(values, number))
+
+        self.strategy.run(own)
+
+    def _gathered(self, rows: np.ndarray) -> np.ndarray:
+        import tensorflow as tf
+
+        with lost_workers():
+            each = self.strategy.run(lambda: tf.constant(rows))
+            return np.asarray(self.strategy.gather(each, axis=0))
+
+
+ALONE = Distribution()
+
+
+def choose(name: str = "auto") -> Distribution:
+    """Set up what `--distribute` asks for; before anything else uses TensorFlow.
+
+    Args:
+        name: "none"; "devices" for all of this machine's; "hosts" for the cluster of
+            `TF_CONFIG`; "auto" for hosts where `TF_CONFIG` names several, devices
+            where there are several GPUs, else none.
+
+    Raises:
+        DistributionError: There is nothing to spread over, or the backend is another.
+    """
+    if name not in CHOICES:
+        raise DistributionError(f"distribute must be one of {CHOICES}, got {name!r}")
+    workers = _cluster_workers()
+    if name == "auto" and keras.backend.backend() != "tensorflow":
+        return ALONE
+    if name == "hosts" or (name == "auto" and len(workers) > 1):
+        return _hosts(workers)
+    if name == "none":
+        return ALONE
+    return _devices(name == "devices")
+
+
+def _devices(asked: bool) -> Distribution:
+    _check_backend()
+    import tensorflow as tf
+
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    count = len(tf.config.list_logical_devices(kind))
+    devices = [f"{kind}:{at}" for at in range(count)]
+    if len(devices) < 2 or (kind == "CPU" and not asked):
+        if asked:
+            raise DistributionError("--distribute devices: there is only one device")
+        return ALONE
+    return Distribution(tf.distribute.MirroredStrategy(devices))
+
+
+def _hosts(workers: Sequence[str]) -> Distribution:
+    _check_backend()
+    if len(workers) < 2:
+        raise DistributionError(
+            "--distribute hosts: TF_CONFIG must name two workers or more, as in "
+            '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, '
+            '"task": {"type": "worker", "index": 0}}'
+        )
+    task = json.loads(os.environ["TF_CONFIG"]).get("task", {})
+    rank = task.get("index")
+    if task.get("type") != "worker" or rank not in range(len(workers)):
+        raise DistributionError(
+            f'TF_CONFIG\'s task must be {{"type": "worker", "index": N}} with N below '
+            f"{len(workers)}, received {task}"
+        )
+    import tensorflow as tf
+
+    with lost_workers():
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    return Distribution(strategy, rank, len(workers))
+
+
+def _cluster_workers() -> Sequence[str]:
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return ()
+    try:
+        return json.loads(text).get("cluster", {}).get("worker", ())
+    except (ValueError, AttributeError) as err:
+        raise DistributionError(f"TF_CONFIG is not a JSON object: {err}") from err
+
+
+def _check_backend() -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise DistributionError(
+            f"--distribute is for Keras's TensorFlow backend, this is "
+            f"{keras.backend.backend()!r}: on JAX, set Keras's KERAS_DISTRIBUTION_* "
+            "variables instead"
+        )
+
+
+def _digest(value) -> int:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+@contextlib.contextmanager
+def lost_workers():
+    """Turn what TensorFlow raises when a peer is gone into `WorkerLost`."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as err:
+        if type(err).__name__ not in _GONE:
+            raise
+        said = [line for line in str(err).splitlines() if "ollective" in line]
+        raise WorkerLost(
+            "another process of this training is gone, so this one stops; start all "
+            f"again with --resume ({(said or [type(err).__name__])[-1].strip()})"
+        ) from err
