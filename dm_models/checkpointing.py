@@ -62,6 +62,23 @@ def checkpoint(model: keras.Model, *, segments: int | None = None) -> list[str]:
     return [layer.name for layer in kept]
 
 
+def held_share(model: keras.Model) -> float:
+    """Numbers that a checkpointed step holds, of those that a plain one holds.
+
+    Returns:
+        Below 1, or 1.0 for a model that cannot be cut.
+    """
+    places = cut_points(model)
+    if not places:
+        return 1.0
+    sizes = _sizes(model)
+    order = {id(layer): index for index, layer in enumerate(model.layers)}
+    at = [order[id(p)] for p in _least_memory(model, places, len(places) + 1)]
+    ends = zip([0, *(i + 1 for i in at)], [*(i + 1 for i in at), None], strict=True)
+    largest = max(sum(sizes[start:end]) for start, end in ends)
+    return min(1.0, (sum(sizes[i] for i in at) + largest) / sum(sizes))
+
+
 def cut_points(model: keras.Model) -> list[keras.layers.Layer]:
     """Return the layers where all that follows hangs on one tensor, in order.
 

@@ -181,7 +181,19 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="train on all GPUs of this machine, or on the hosts of TF_CONFIG "
         "(default: what is there)",
     )
-    flag("--jit-compile", action=BooleanOptionalAction, default=False, help="XLA")
+    flag(
+        "--jit-compile",
+        action=BooleanOptionalAction,
+        default=False,
+        help="compile by XLA (slower on a processor: bin/benchmark.sh measures it)",
+    )
+    flag(
+        "--steps-per-execution",
+        type=int,
+        default=0,
+        metavar="N",
+        help="steps that one call runs (default: 1 on a processor, on a GPU by time)",
+    )
     flag(
         "--use-pretrained",
         action=BooleanOptionalAction,

@@ -29,6 +29,7 @@ import keras
 import numpy as np
 
 from dm_training.datasets import Share
+from dm_training.estimate import out_of_memory
 
 CHOICES = ("auto", "none", "devices", "hosts")
 _GONE = ("UnavailableError", "AbortedError", "CancelledError", "InternalError",
@@ -222,7 +223,7 @@ def lost_workers():
     try:
         yield
     except tf.errors.OpError as err:
-        if type(err).__name__ not in _GONE:
+        if type(err).__name__ not in _GONE or out_of_memory(err):
             raise
         said = [line for line in str(err).splitlines() if "ollective" in line]
         raise WorkerLost(

@@ -23,6 +23,7 @@ import pandas as pd
 
 from dm_models import checkpointing, freezing, weights
 from dm_models.inputs import InputContract
+from dm_training import devices, estimate
 from dm_training.distribution import ALONE, Distribution
 from dm_training.recipes import Stage
 from dm_training.runs import Run
@@ -46,6 +47,7 @@ class State:
         since_best: Epochs without a better score.
         since_rate: Epochs since the score or the learning rate last changed.
         history: One dict an epoch.
+        step_seconds: A step's time as last measured.
     """
 
     epoch: int = 0
@@ -58,6 +60,7 @@ class State:
     since_rate: int = 0
     steps: int = 0
     history: list[dict] = field(default_factory=list)
+    step_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class Plan:
         gradient_checkpointing: Compute activations again, see `checkpointing`.
         batch_size: Images a step, of all processes together.
         distribution: The devices and hosts that train together.
+        steps_per_execution: Steps that one call runs; 0 chooses: 1 on a processor,
+            and on a GPU or TPU as many as take a fifth of a second, once measured.
     """
 
     stages: tuple[Stage, ...]
@@ -97,6 +102,7 @@ class Plan:
     gradient_checkpointing: bool = False
     batch_size: int = 0
     distribution: Distribution = ALONE
+    steps_per_execution: int = 1
 
 
 def train(model: keras.Model, contract: InputContract, plan: Plan, run: Run, *,
@@ -115,6 +121,8 @@ def train(model: keras.Model, contract: InputContract, plan: Plan, run: Run, *,
 
     Raises:
         NonFiniteLoss: Naming stage, epoch and step.
+        OutOfMemory: A step did not fit; the message says what would.
+        WorkerLost: Another process of the training is gone.
     """
     state = State()
     last = run.path("last.keras")
@@ -148,14 +156,14 @@ def _enter_stage(model, number: int, plan: Plan, run: Run, state: State, *, resu
     if not inside:
         state.stage, state.stage_epoch, state.stage_over = number, 0, False
         state.since_best = state.since_rate = 0
-        _prepare(model, stage, plan)
+        _prepare(model, stage, plan, state)
     elif plan.frozen_norm == "updating" and stage.train_from != freezing.ALL:
         # A model file holds which layers train, not which of their arrays do.
-        _prepare(model, stage, plan)
+        _prepare(model, stage, plan, state)
         run.say("batch norm of frozen layers updates: the optimizer starts afresh")
 
 
-def _prepare(model: keras.Model, stage: Stage, plan: Plan) -> None:
+def _prepare(model: keras.Model, stage: Stage, plan: Plan, state: State) -> None:
     freezing.set_trainable_from(model, stage.train_from, frozen_norm=plan.frozen_norm)
     freezing.set_weight_decay(model, stage.weight_decay)
     if stage.dropout is not None:
@@ -169,36 +177,76 @@ def _prepare(model: keras.Model, stage: Stage, plan: Plan) -> None:
             optimizer=optimizer,
             loss="sparse_categorical_crossentropy",
             jit_compile=plan.jit_compile,
+            steps_per_execution=_steps_per_execution(plan, state),
         )
         model.optimizer.build(model.trainable_variables)
 
 
+def _steps_per_execution(plan: Plan, state: State) -> int:
+    wanted = plan.steps_per_execution
+    if plan.distribution.strategy:
+        return 1
+    if wanted == 0:
+        seconds = state.step_seconds if devices.platform() != "cpu" else None
+        wanted = min(32, int(0.2 / seconds)) if seconds else 1
+    fitting = (n for n in range(1, wanted + 1) if plan.steps_per_epoch % n == 0)
+    return max(fitting, default=1)
+
+
 def _run_stage(model, contract, stage: Stage, plan: Plan, run: Run, state: State):
-    keeper = _Keeper(contract, stage, plan, run, state)
-    callbacks = [keeper]
-    if keras.backend.backend() == "tensorflow" and plan.distribution.is_chief:
-        callbacks.append(keras.callbacks.TensorBoard(
-            run.path("tensorboard"), write_graph=False))  # fmt: skip
-    first = state.epoch
+    first, end = state.epoch, state.epoch + stage.epochs - state.stage_epoch
     run.say(
         f"stage {stage.name}: {stage.epochs} epochs from {stage.train_from!r}, learning"
         f" rate {stage.learning_rate:g}, weight decay {stage.weight_decay:g},"
         f" {sum(int(np.prod(w.shape)) for w in model.trainable_weights):,} of"
         f" {model.count_params():,} parameters trained"
     )
-    end = first + stage.epochs - state.stage_epoch
+    size = _step_size(model, contract, plan)
+    if size:
+        estimate.check(model, size, run.say)
+    meter = estimate.StepMeter(plan.steps_per_epoch, end - first, run.say)
+    callbacks = [_Keeper(contract, stage, plan, run, state), meter]
+    if keras.backend.backend() == "tensorflow" and plan.distribution.is_chief:
+        callbacks.append(keras.callbacks.TensorBoard(
+            run.path("tensorboard"), write_graph=False))  # fmt: skip
+    try:
+        _fit(model, plan, range(first, end), callbacks)
+    except Exception as err:
+        if not estimate.out_of_memory(err):
+            raise
+        ways = size and estimate.what_would_fit(model, size, estimate.device_bytes())
+        raise estimate.OutOfMemory(
+            f"memory is out in stage {stage.name}: a step of {size} did not fit; what "
+            f"takes less: {ways}"
+        ) from err
+    state.stage_over, state.step_seconds = True, meter.seconds
+
+
+def _step_size(model, contract, plan: Plan) -> estimate.StepSize | None:
+    """What a step on one device is made of; None where sizes vary."""
+    if not plan.batch_size or None in (contract.height, contract.width):
+        return None
+    kinds = [layer.compute_dtype for layer in model.layers]
+    return estimate.StepSize(
+        plan.batch_size // plan.distribution.replicas, contract.height, contract.width,
+        half=sum(k.endswith("16") for k in kinds) > len(kinds) / 2,
+        checkpointed=plan.gradient_checkpointing,
+    )  # fmt: skip
+
+
+def _fit(model, plan: Plan, epochs: range, callbacks) -> None:
     if plan.distribution.strategy:
         from dm_training.distributed_fit import fit
 
-        fit(plan.distribution, model, plan.stream(first), steps=plan.steps_per_epoch,
-            epochs=range(first, end), callbacks=callbacks, batch_size=plan.batch_size)
-    else:
-        model.fit(
-            plan.stream(first), steps_per_epoch=plan.steps_per_epoch,
-            initial_epoch=first, epochs=end, callbacks=callbacks, shuffle=False,
-            verbose=1 if os.isatty(1) else 0,
-        )  # fmt: skip
-    state.stage_over = True
+        fit(plan.distribution, model, plan.stream(epochs.start),
+            steps=plan.steps_per_epoch, epochs=epochs, callbacks=callbacks,
+            batch_size=plan.batch_size)  # fmt: skip
+        return
+    model.fit(
+        plan.stream(epochs.start), steps_per_epoch=plan.steps_per_epoch,
+        initial_epoch=epochs.start, epochs=epochs.stop, callbacks=callbacks,
+        shuffle=False, verbose=1 if os.isatty(1) else 0,
+    )  # fmt: skip
 
 
 class _Keeper(keras.callbacks.Callback):
@@ -209,20 +257,27 @@ class _Keeper(keras.callbacks.Callback):
         self.contract, self.stage, self.plan = contract, stage, plan
         self.run, self.state = run, state
         self.started = time.monotonic()
+        self.loss_of = (0, 0.0)
 
     def on_epoch_begin(self, epoch, logs=None):
         seed_dropout(self.model, self.plan.seed, epoch, self.plan.distribution)
 
     def on_train_batch_end(self, batch, logs=None):
-        loss = float(logs["loss"])
-        if not np.isfinite(loss):
+        # Looked at one step late, so that a GPU need not wait for it to be fetched.
+        self._check_loss()
+        self.loss_of = (batch, logs["loss"])
+
+    def _check_loss(self) -> None:
+        batch, loss = self.loss_of
+        if not np.isfinite(float(loss)):
             raise NonFiniteLoss(
-                f"loss is {loss} in stage {self.stage.name}, epoch "
+                f"loss is {float(loss)} in stage {self.stage.name}, epoch "
                 f"{self.state.epoch + 1}, step {batch + 1}: lower the learning rate "
                 "or look at the images (dm-audit); last.keras holds the epoch before"
             )
 
     def on_epoch_end(self, epoch, logs=None):
+        self._check_loss()
         logs.update(self.plan.score(self.model))
         plan, state, value = self.plan, self.state, logs[self.plan.watch]
         state.epoch, state.stage_epoch = epoch + 1, state.stage_epoch + 1

@@ -18,6 +18,7 @@ from dm_models.inputs import InputContract
 from dm_training import arguments as flags
 from dm_training import augment, datasets, outcomes, stages
 from dm_training.distribution import Distribution, WorkerLost, choose
+from dm_training.estimate import OutOfMemory
 from dm_training.recipes import Stage
 from dm_training.runs import Run, environment_seed, read_json, write_json
 from dm_training.samples import ROLES, Samples, check_patients, read_samples
@@ -52,7 +53,7 @@ def run_command(command: Callable, parsed: argparse.Namespace) -> int:
     """
     try:
         return command(parsed)
-    except (stages.NonFiniteLoss, WorkerLost, OSError) as err:
+    except (stages.NonFiniteLoss, OutOfMemory, WorkerLost, OSError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1
     except ValueError as err:
@@ -169,6 +170,7 @@ def train_and_report(
         frozen_norm=parsed.frozen_batch_norm,
         gradient_checkpointing=parsed.gradient_checkpointing,
         batch_size=session.train_batch, distribution=session.distribution,
+        steps_per_execution=parsed.steps_per_execution,
     )  # fmt: skip
     model, state = stages.train(model, contract, plan, run, resume=parsed.resume)
     if not session.distribution.is_chief:

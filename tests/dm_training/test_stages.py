@@ -196,3 +196,28 @@ def test_steps_of_an_epoch_are_rounded_up(image_set):
 
     samples = read_samples(image_set, "train", classes=("neg", "pos"))
     assert datasets.steps_per_epoch(samples, 3) == 3  # 8 images
+
+
+def test_several_steps_a_call_change_neither_weights_nor_history(tmp_path):
+    results = []
+    for wanted in (1, 3):  # of 4 steps an epoch, 2 at a time are the most that divide
+        run = run_in(tmp_path / f"r{wanted}")
+        todo = plan(steps_per_execution=wanted)
+        results.append(stages.train(small_model(), CONTRACT, todo, run))
+    (one, first), (two, second) = results
+    assert two.steps_per_execution == 2
+    for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for row, other in zip(first.history, second.history, strict=True):
+        row.pop("seconds"), other.pop("seconds")
+        assert row == pytest.approx(other)
+
+
+def test_a_history_that_a_kill_left_short_is_made_whole(tmp_path):
+    run = run_in(tmp_path / "r")
+    stages.train(small_model(), CONTRACT, plan(), run)
+    path = run.path("history.csv")
+    pd.read_csv(path).iloc[:-1].to_csv(path, index=False)
+    again = run_in(tmp_path / "r", resume=True)
+    stages.train(small_model(), CONTRACT, plan(), again, resume=True)
+    assert pd.read_csv(path)["epoch"].tolist() == [1, 2, 3, 4, 5]
