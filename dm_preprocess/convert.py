@@ -20,7 +20,7 @@ import json
 import shutil
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -171,14 +171,24 @@ def index_only(args: argparse.Namespace, source) -> int:
 
 
 def _run(images, args: argparse.Namespace, workers: Workers) -> Mapped:
-    """Convert all; an image that killed every worker is one that failed."""
+    """Convert all; an image that killed every worker is one that failed.
+
+    One that a worker did before it was killed is found done by the next worker, and yet
+    was not done before this run.
+    """
     from dm_preprocess.convert_image import Converted, convert_image
 
     def lost(image, reason: str) -> Converted:
         return Converted(None, failed=(image.image_id, str(image.source_path), reason))
 
     work = partial(convert_image, out=args.out.absolute(), settings=_settings(args))
-    return map_in_order(work, images, workers, what="converting", lost=lost)
+    before = {path.stem for path in (args.out / "images").glob("*.json")}
+    mapped = map_in_order(work, images, workers, what="converting", lost=lost)
+    mapped.results = [
+        replace(done, reused=done.reused and image.image_id in before)
+        for image, done in zip(images, mapped.results, strict=True)
+    ]
+    return mapped
 
 
 def _write_tables(out: Path, results: list) -> dict:

@@ -82,8 +82,8 @@ class Mapped:
 
     Attributes:
         results: One for each item, in the items' order.
-        seconds: What each took in its worker; None where it was lost.
-        wall_seconds: What all took.
+        seconds: Processor time of each in its worker; None where it was lost.
+        wall_seconds: What all took by the clock, waiting and start of workers included.
         workers: Where they ran, in words.
     """
 
@@ -99,8 +99,8 @@ class Mapped:
             counted: For each item, whether it counts in the mean.
 
         Returns:
-            Seconds an item on a core (None where none counts), seconds in all, and
-            where.
+            Processor seconds an image (None where none counts), seconds in all by the
+            clock, and where.
         """
         pairs = zip(self.seconds, counted, strict=True)
         used = [taken for taken, counts in pairs if counts and taken is not None]
@@ -115,7 +115,7 @@ class Mapped:
 def cost_line(cost: dict) -> str:
     """`Mapped.cost` in words, for a command's last line."""
     each = cost["core_seconds_per_image"]
-    shown = "" if each is None else f"{each:.3g} s an image on a core, "
+    shown = "" if each is None else f"{each:.3g} s of a core an image, "
     return f"{shown}{cost['wall_seconds']:.3g} s in all by {cost['workers']}"
 
 
@@ -196,9 +196,9 @@ def map_in_order(
 
 
 def _timed(function: Callable, item) -> tuple[object, float]:
-    began = time.perf_counter()
+    began = time.thread_time()  # of this thread alone: other work does not count
     result = function(item)
-    return result, time.perf_counter() - began
+    return result, time.thread_time() - began
 
 
 def _on_this_machine(timed: Callable, items: Sequence, jobs: int, bar) -> list[tuple]:

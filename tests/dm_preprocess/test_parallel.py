@@ -107,7 +107,7 @@ def test_every_way_to_convert_writes_the_same_bytes(
     ends = ("by 1 process", "by 2 processes",
             "by 2 Dask workers of 2 threads together")  # fmt: skip
     for line, end in zip(last, ends, strict=True):
-        assert " s an image on a core, " in line and line.endswith(end)
+        assert " s of a core an image, " in line and line.endswith(end)
     one, two, dask = (contents(tmp_path / name, *WRITTEN) for name in ways)
     assert len(one) == 12 * 3 + 3  # an image, a mask, a sidecar each; three tables
     assert one == two == dask
@@ -124,7 +124,7 @@ def test_every_way_to_sample_writes_the_same_bytes(source, cluster, tmp_path, ca
     ways = (["--jobs", "1"], ["--jobs", "2"], ["--dask", cluster.scheduler_address])
     for name, options in zip("abc", ways, strict=True):
         assert sample_to(data, tmp_path / name, *options) == 0
-        assert " s an image on a core, " in capsys.readouterr().out.splitlines()[-1]
+        assert " s of a core an image, " in capsys.readouterr().out.splitlines()[-1]
     a, b, c = (contents(tmp_path / name, "*.png", "*.csv") for name in "abc")
     assert len(a) == 12 * 6 + 3 + 1  # patches, three contact sheets, the table
     assert a == b == c
@@ -132,8 +132,9 @@ def test_every_way_to_sample_writes_the_same_bytes(source, cluster, tmp_path, ca
     assert '"core_seconds_per_image": 0.' in facts and '"workers": "2 Dask' in facts
 
 
-def test_killed_workers_lose_no_image(source, cluster, tmp_path, monkeypatch):
+def test_killed_workers_lose_no_image(source, cluster, tmp_path, monkeypatch, capsys):
     assert convert_to(source, tmp_path / "calm", "--jobs", "1") == 0
+    capsys.readouterr()
     out, seen = tmp_path / "out", []
 
     def kill_one_after_another():
@@ -159,6 +160,7 @@ def test_killed_workers_lose_no_image(source, cluster, tmp_path, monkeypatch):
     killer.join(timeout=10)
     assert len(seen) == 2 and max(seen) < 12
     assert contents(out, *WRITTEN) == contents(tmp_path / "calm", *WRITTEN)
+    assert "converted 12 images (0 of them before)" in capsys.readouterr().out
 
 
 def test_an_image_that_kills_every_worker_is_one_that_failed(
@@ -203,7 +205,7 @@ def test_results_come_in_order_and_the_client_holds_a_window_of_them(
     with open_workers(dask=cluster.scheduler_address) as workers:
         done = map_in_order(late_first, range(300), workers)
     assert done.results == list(range(300))
-    assert len(done.seconds) == 300 and done.seconds[0] >= 0.3
+    assert len(done.seconds) == 300 and done.wall_seconds >= 0.3
     assert max(most) <= 2 * 8 + 1  # two threads, eight ahead of each
 
 
@@ -361,8 +363,17 @@ def test_the_cost_counts_only_what_was_done_now():
     done = Mapped([1, 2, 3], [0.25, 9.0, None], 4.0, "2 processes")
     cost = done.cost([True, False, True])
     assert cost["core_seconds_per_image"] == 0.25
-    assert cost_line(cost) == "0.25 s an image on a core, 4 s in all by 2 processes"
+    assert cost_line(cost) == "0.25 s of a core an image, 4 s in all by 2 processes"
     assert cost_line(done.cost([False] * 3)) == "4 s in all by 2 processes"
+
+
+def test_processor_time_is_counted_and_waiting_is_not():
+    def wait(n):
+        time.sleep(0.2)
+
+    with open_workers(1) as workers:
+        done = map_in_order(wait, [0], workers)
+    assert done.seconds[0] < 0.1 and done.wall_seconds >= 0.2
 
 
 def test_no_address_means_this_machine_and_nothing_to_look_for(tmp_path):
