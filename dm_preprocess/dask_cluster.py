@@ -108,12 +108,16 @@ class Cluster:
     """
 
     def __init__(self, client, function: Callable):
-        self._client, self._function = client, function
+        import cloudpickle
+
+        self._client, self._dumps = client, cloudpickle.dumps
+        self._call, self._function = make_call(), cloudpickle.dumps(function)
         self._threads, self._looked, self._seen = 1, float("-inf"), time.monotonic()
 
     def submit(self, item):
         """A future of the function's result."""
-        return self._client.submit(self._function, item, pure=False)
+        load = self._function, self._dumps(item)
+        return self._client.submit(self._call, *load, pure=False)
 
     def window(self) -> int:
         """Items to have out: enough for all threads, few for the client's memory."""
@@ -161,6 +165,17 @@ class Cluster:
             self._seen = now
         elif now - self._seen > IDLE_SECONDS:
             raise WorkersLost(f"no Dask worker is left since {now - self._seen:.0f} s")
+
+
+def make_call() -> Callable:
+    """The task that works; the scheduler, which unpacks it, needs no project for it."""
+
+    def call(function: bytes, item: bytes):
+        import pickle
+
+        return pickle.loads(function)(pickle.loads(item))
+
+    return call
 
 
 def make_look() -> Callable:

@@ -5,9 +5,12 @@ import builtins
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
+import cloudpickle
 import cv2
 import numpy as np
 import pytest
@@ -207,6 +210,17 @@ def test_results_come_in_order_and_the_client_holds_a_window_of_them(
     assert done.results == list(range(300))
     assert len(done.seconds) == 300 and done.wall_seconds >= 0.3
     assert max(most) <= 2 * 8 + 1  # two threads, eight ahead of each
+
+
+def test_what_the_scheduler_unpacks_needs_no_project(tmp_path):
+    tasks = cloudpickle.dumps((dask_cluster.make_call(), dask_cluster.make_look()))
+    script = "import pickle, sys; pickle.load(sys.stdin.buffer); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script], input=tasks, cwd=tmp_path,
+        capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"dm_preprocess" not in done.stdout and b"pickle" in done.stdout
 
 
 def test_an_error_of_the_function_is_raised_from_a_cluster(cluster):
