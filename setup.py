@@ -27,6 +27,7 @@ setup(
     install_requires=requirements("requirements.txt"),
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "dask": ["distributed>=2026.8,<2026.9"],
         "test": requirements("requirements-test.txt"),
     },
     entry_points={

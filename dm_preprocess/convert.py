@@ -6,6 +6,7 @@ writes OUT/images.csv, lesions.csv, images/, masks/, report.md, oddities.csv, in
 and, where a file could not be read, failed.csv (exit status 1; the rest is converted).
 What is done is not done again; a folder made with other settings is refused unless
 `--overwrite` is given. `--index-only` reads the tables alone and needs no image.
+`--jobs` and `--dask` say who does the work (see `parallel`) and change no pixel.
 
 Source: Shen et al. 2019, 3.1.1 (16-bit PNG, 1152 x 896).
 """
@@ -19,8 +20,20 @@ import json
 import shutil
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+
+from dm_preprocess.parallel import (
+    ClusterError,
+    Mapped,
+    Workers,
+    WorkersLost,
+    add_worker_arguments,
+    cost_line,
+    map_in_order,
+    open_workers,
+)
 
 READERS = {
     "cbis-ddsm": "cbis_ddsm",
@@ -40,15 +53,21 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         source = read_index(
-            args.source, args.src, index_only=args.index_only, table=args.table
-        )
-        prepare_folder(args)
-    except (SourceError, TableError, FileExistsError, NotADirectoryError) as err:
+            args.source, args.src.absolute(), index_only=args.index_only,
+            table=args.table,
+        )  # fmt: skip
+        if args.index_only:
+            prepare_folder(args)
+            return index_only(args, source)
+        with open_workers(args.jobs, args.dask) as workers:
+            workers.check(args.src, _nearest_folder(args.out))
+            prepare_folder(args)
+            return convert(args, source, workers)
+    except (SourceError, TableError, ClusterError, FileExistsError,
+            NotADirectoryError) as err:  # fmt: skip
         print(f"error: {err}", file=sys.stderr)
         return 2
-    try:
-        return index_only(args, source) if args.index_only else convert(args, source)
-    except OSError as err:
+    except (OSError, WorkersLost) as err:
         print(f"error: {err}; stopped: run again to continue", file=sys.stderr)
         return 1
 
@@ -110,7 +129,7 @@ def prepare_folder(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
 
 
-def convert(args: argparse.Namespace, source) -> int:
+def convert(args: argparse.Namespace, source, workers: Workers) -> int:
     """Convert every image of an index and write the tables; 1 if any failed."""
     from dm_preprocess.convert_image import write_text
 
@@ -119,19 +138,23 @@ def convert(args: argparse.Namespace, source) -> int:
     (args.out / "masks").mkdir(exist_ok=True)
     record = json.dumps(_configuration(args), indent=2) + "\n"
     write_text(args.out / "convert.json", record)
-    results = _run(chosen, args)
+    mapped = _run(chosen, args, workers)
+    results = mapped.results
     failed = [(name, "", reason) for name, reason in source.failed]
     failed += [result.failed for result in results if result.failed]
     oddities = [(o.kind, o.where, o.detail) for o in source.oddities]
     oddities += [oddity for result in results for oddity in result.oddities]
+    cost = mapped.cost([not (result.reused or result.failed) for result in results])
     counts = _write_tables(args.out, results) | {"images failed": len(failed)}
+    counts |= {name.replace("_", " "): value for name, value in cost.items()}
     _report(args, source, counts, oddities, failed)
     print(
         f"converted {counts['images converted']} images ({counts['of them before']} of "
         f"them before) with {counts['findings']} findings, {len(failed)} failed, "
         f"{len(oddities)} odd things: {args.out / 'images.csv'}, "
         f"{args.out / 'report.md'}" + (f", {args.out / 'failed.csv'}" if failed else "")
-    )
+        + f"; {cost_line(cost)}"
+    )  # fmt: skip
     return 1 if failed else 0
 
 
@@ -147,18 +170,25 @@ def index_only(args: argparse.Namespace, source) -> int:
     return 1 if failed else 0
 
 
-def _run(images, args: argparse.Namespace) -> list:
-    """Convert on all cores; results in the images' order."""
-    from joblib import Parallel, delayed
-    from tqdm import tqdm
+def _run(images, args: argparse.Namespace, workers: Workers) -> Mapped:
+    """Convert all; an image that killed every worker is one that failed.
 
-    from dm_preprocess.convert_image import convert_image
+    One that a worker did before it was killed is found done by the next worker, and yet
+    was not done before this run.
+    """
+    from dm_preprocess.convert_image import Converted, convert_image
 
-    settings = _settings(args)
-    pool = Parallel(n_jobs=args.jobs, return_as="generator")
-    work = pool(delayed(convert_image)(image, args.out, settings) for image in images)
-    shown = {"total": len(images), "desc": "converting", "unit": "image"}
-    return list(tqdm(work, disable=None, **shown))
+    def lost(image, reason: str) -> Converted:
+        return Converted(None, failed=(image.image_id, str(image.source_path), reason))
+
+    work = partial(convert_image, out=args.out.absolute(), settings=_settings(args))
+    before = {path.stem for path in (args.out / "images").glob("*.json")}
+    mapped = map_in_order(work, images, workers, what="converting", lost=lost)
+    mapped.results = [
+        replace(done, reused=done.reused and image.image_id in before)
+        for image, done in zip(images, mapped.results, strict=True)
+    ]
+    return mapped
 
 
 def _write_tables(out: Path, results: list) -> dict:
@@ -203,7 +233,7 @@ def _settings(args: argparse.Namespace):
 
 
 def _configuration(args: argparse.Namespace) -> dict:
-    """What `convert.json` records; `--limit` and `--jobs` change no pixel."""
+    """What `convert.json` records; `--limit`, `--jobs`, `--dask` change no pixel."""
     from dm_preprocess.convert_image import FORMAT
 
     return {
@@ -218,6 +248,11 @@ def _recorded(path: Path) -> dict | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         return None
+
+
+def _nearest_folder(path: Path) -> Path:
+    """A folder itself, or the nearest one above it that is there already."""
+    return next(p for p in (path, *path.absolute().parents) if p.is_dir())
 
 
 def _refuse(args: argparse.Namespace, what: str) -> None:
@@ -259,7 +294,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--index-only", action=argparse.BooleanOptionalAction, default=False,
         help="read the tables alone and write index.json")  # fmt: skip
     add("--limit", type=_positive, metavar="N", help="only the first N images")
-    add("--jobs", type=_jobs, default=-1, help="processes (default: all cores)")
+    add_worker_arguments(parser)
     add("--overwrite", action=argparse.BooleanOptionalAction, default=False,
         help="replace what is in OUT")  # fmt: skip
     return parser
@@ -270,12 +305,6 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, received {text}")
     return value
-
-
-def _jobs(text: str) -> int:
-    if int(text) == 0:
-        raise argparse.ArgumentTypeError("must be 1 or more, or -1 for all cores")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -95,16 +95,17 @@ def read_dicom(
     photometric = _check_pixels(dataset, path)
     stored = _stored_values(dataset, path)
     padding = _padding(dataset, stored)
-    notes += [f"{int(padding.sum())} padding pixels set to 0"] * bool(padding.any())
+    if padding is not None:
+        notes.append(f"{int(padding.sum())} padding pixels set to 0")
     if voi:
-        grey, bits, voi_notes = _displayed(dataset, stored, path)
+        grey, bits, voi_notes = _displayed(dataset, stored.astype(np.int32), path)
         notes += voi_notes
     else:
         bits = int(dataset.BitsStored)
-        grey = _unsigned(dataset, np.where(padding, _lowest(dataset), stored), path)
+        grey = _unsigned(dataset, _where(padding, _lowest(dataset), stored), path)
     if photometric == "MONOCHROME1":
         grey = (2**bits - 1) - grey
-    pixels = np.where(padding, 0, grey).astype(np.uint16)
+    pixels = _where(padding, 0, grey).astype(np.uint16, copy=False)
     return DicomImage(
         pixels, bits, *pixels.shape, spacing_mm=_spacing(dataset, path),
         laterality=_laterality(dataset), view=_view(dataset),
@@ -173,7 +174,7 @@ def _check_pixels(dataset, path) -> str:
 
 
 def _stored_values(dataset, path) -> np.ndarray:
-    """The stored values, int32 (H, W); bits above BitsStored are kept, to be seen."""
+    """The stored values (H, W); bits above BitsStored are kept, to be seen."""
     if dataset.file_meta.TransferSyntaxUID.is_compressed and (
         dataset.file_meta.TransferSyntaxUID.is_encapsulated
     ):
@@ -189,9 +190,7 @@ def _stored_values(dataset, path) -> np.ndarray:
             f"columns x {dtype.itemsize} bytes = {due} bytes are due, received "
             f"{len(data)}"
         )
-    return (
-        np.frombuffer(data, dtype, shape[0] * shape[1]).reshape(shape).astype(np.int32)
-    )
+    return np.frombuffer(data, dtype, shape[0] * shape[1]).reshape(shape)
 
 
 def _decoded(dataset, path) -> np.ndarray:
@@ -210,19 +209,25 @@ def _decoded(dataset, path) -> np.ndarray:
             f"{path}: (7FE0,0010) Pixel Data: {dataset.Rows} x {dataset.Columns} "
             f"pixels are due, the {syntax} stream holds {values.shape}"
         )
-    return values.astype(np.int32)
+    return values
 
 
-def _padding(dataset, stored: np.ndarray) -> np.ndarray:
-    """Where the file says that pixels are padding (DICOM PS3.3 C.7.5.1.1.2)."""
+def _padding(dataset, stored: np.ndarray) -> np.ndarray | None:
+    """Where the file says that pixels are padding (C.7.5.1.1.2); None: nowhere."""
     first = dataset.get("PixelPaddingValue")
     if first is None:
-        return np.zeros(stored.shape, bool)
+        return None
     limit = dataset.get("PixelPaddingRangeLimit")
     bounds = [
         _same_sign(dataset, v) for v in (first, first if limit is None else limit)
     ]
-    return (stored >= min(bounds)) & (stored <= max(bounds))
+    found = (stored >= min(bounds)) & (stored <= max(bounds))
+    return found if found.any() else None
+
+
+def _where(padding: np.ndarray | None, value: int, stored: np.ndarray) -> np.ndarray:
+    """The array with a value where padding is; itself where there is none."""
+    return stored if padding is None else np.where(padding, value, stored)
 
 
 def _same_sign(dataset, value: int) -> int:
@@ -242,13 +247,16 @@ def _unsigned(dataset, stored: np.ndarray, path) -> np.ndarray:
     """Stored values moved to 0 ... 2**BitsStored - 1; others are refused."""
     low = _lowest(dataset)
     high = low + 2 ** int(dataset.BitsStored) - 1
-    if stored.min() < low or stored.max() > high:
+    possible = np.iinfo(stored.dtype)
+    if (possible.min < low and stored.min() < low) or (
+        possible.max > high and stored.max() > high
+    ):
         raise _error(
             path, dataset, "BitsStored",
             f"stored values must lie within {low} and {high}, found "
             f"{int(stored.min())} to {int(stored.max())}",
         )  # fmt: skip
-    return stored - low
+    return stored.astype(np.int32) - low if low else stored
 
 
 def _displayed(dataset, stored, path) -> tuple[np.ndarray, int, list[str]]:

@@ -1,10 +1,8 @@
 """Grey images on disk and the pixel geometry between a source and the working size.
 
 On disk an image is a 16-bit grey PNG and a mask an 8-bit one. Both are written aside
-and renamed, so that a full disk or a killed job leaves no half image behind. Shrinking
-is area averaging defined as two weight matrices, one for the rows and one for the
-columns, applied in float32 and rounded: the same definition holds in NumPy and in a
-TensorFlow graph, which no library's own area mode does to the last grey level.
+and renamed, so that a full disk or a killed job leaves no half image behind. How sizes
+are changed stands in `resizing`.
 
 Source: Shen et al. 2019, 3.1.1 (16-bit PNG at 1152 x 896).
 """
@@ -13,12 +11,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-U16_MAX = 65535
+from dm_preprocess.resizing import U16_MAX, area_weights, resize_area, resize_nearest
+
+__all__ = [
+    "FITS", "U16_MAX", "Geometry", "ImageError", "area_weights", "auto_level",
+    "breast_box", "breast_mask", "fit", "mask_box", "read_gray", "read_mask_png",
+    "read_png", "resize_area", "resize_nearest", "to_u16", "write_mask_png",
+    "write_png",
+]  # fmt: skip
 FITS = ("squash", "pad")
 _THUMBNAIL = 256
 _ENDS = {b"\x89PNG\r\n\x1a\n": b"IEND", b"\xff\xd8": b"\xff\xd9"}  # PNG, JPEG
@@ -122,12 +126,15 @@ def to_u16(stored: np.ndarray, bits_stored: int) -> np.ndarray:
         bits_stored: 1 to 16; 8 is a multiplication by 257, 16 changes nothing.
 
     Returns:
-        uint16, round(stored * 65535 / (2**bits_stored - 1)).
+        uint16, round(stored * 65535 / (2**bits_stored - 1)); the array itself where
+        that is what it holds.
 
     Raises:
         ImageError: A value lies outside the range.
     """
     top = 2**bits_stored - 1
+    if bits_stored == 16 and stored.dtype == np.uint16:  # no other value is possible
+        return stored.astype(np.uint16, copy=False)
     low, high = (int(stored.min()), int(stored.max())) if stored.size else (0, 0)
     if not 1 <= bits_stored <= 16 or low < 0 or high > top:
         raise ImageError(
@@ -137,7 +144,7 @@ def to_u16(stored: np.ndarray, bits_stored: int) -> np.ndarray:
     if bits_stored == 16:
         return stored.astype(np.uint16)
     table = np.round(np.arange(top + 1) * (U16_MAX / top)).astype(np.uint16)
-    return table[stored]
+    return table.take(stored, mode="clip")  # of values that are within: the fastest
 
 
 def auto_level(image: np.ndarray) -> np.ndarray:
@@ -147,48 +154,6 @@ def auto_level(image: np.ndarray) -> np.ndarray:
         return image
     stretched = (image.astype(np.float64) - low) * (U16_MAX / (high - low))
     return np.round(stretched).astype(np.uint16)
-
-
-@lru_cache(maxsize=4)
-def area_weights(n_in: int, n_out: int) -> np.ndarray:
-    """The matrix that resizes one axis from `n_in` to `n_out` pixels.
-
-    Args:
-        n_in: Pixels before.
-        n_out: Pixels after. Where there are more than before, the weights are
-            bilinear between pixel centres, the edge pixels repeated.
-
-    Returns:
-        float32 (n_out, n_in), every row adds up to 1; read-only, since it is kept.
-    """
-    weights = _sparse(n_in, n_out).toarray()
-    weights.setflags(write=False)
-    return weights
-
-
-def resize_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize by area averaging: round(R @ image @ C.T) in float32.
-
-    Args:
-        image: uint16 (H, W).
-        height: Rows wanted.
-        width: Columns wanted.
-
-    Returns:
-        uint16 (height, width).
-    """
-    if image.shape == (height, width):
-        return image
-    rows, columns = _sparse(image.shape[0], height), _sparse(image.shape[1], width)
-    narrow = np.ascontiguousarray((rows @ image.astype(np.float32)).T)
-    rounded = np.clip(np.round((columns @ narrow).T), 0, U16_MAX)
-    return np.ascontiguousarray(rounded, dtype=np.uint16)
-
-
-def resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize a mask by the nearest pixel centre, which makes no new values."""
-    rows, cols = _nearest(mask.shape[0], height), _nearest(mask.shape[1], width)
-    return mask[np.ix_(rows, cols)]
 
 
 def fit(
@@ -299,47 +264,12 @@ def _write(path: Path, image: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
     try:
-        aside.write_bytes(data.tobytes())
+        aside.write_bytes(data)
         os.replace(aside, path)
     except OSError as err:
         aside.unlink(missing_ok=True)
         raise OSError(err.errno, f"{err.strerror} while writing", str(path)) from err
     return path
-
-
-@lru_cache(maxsize=8)
-def _sparse(n_in: int, n_out: int):
-    """`area_weights` without its zeros: a shrink by five has six entries a row."""
-    from scipy.sparse import csr_array
-
-    columns, weights = (_overlaps if n_out <= n_in else _bilinear)(n_in, n_out)
-    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    rows = np.broadcast_to(np.arange(n_out)[:, None], columns.shape)
-    used = weights > 0
-    entries = (weights[used], (rows[used], columns[used]))
-    return csr_array(entries, shape=(n_out, n_in))
-
-
-def _overlaps(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """The input pixels that meet each output pixel, and how much of each does."""
-    edges = np.arange(n_out + 1) * n_in / n_out
-    low, high = edges[:-1, None], edges[1:, None]
-    pixel = np.floor(low).astype(int) + np.arange(n_in // n_out + 2)
-    shared = np.minimum(high, pixel + 1) - np.maximum(low, pixel)
-    return np.minimum(pixel, n_in - 1), np.where(pixel < n_in, shared.clip(0), 0)
-
-
-def _bilinear(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """The two input pixels between whose centres each output pixel's centre lies."""
-    centre = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
-    low = np.floor(centre).astype(int)
-    part = centre - low
-    pixels = np.stack([low, np.minimum(low + 1, n_in - 1)], axis=1)
-    return pixels, np.stack([1 - part, part], axis=1)
-
-
-def _nearest(n_in: int, n_out: int) -> np.ndarray:
-    return (2 * np.arange(n_out) + 1) * n_in // (2 * n_out)
 
 
 def _inner_size(shape: tuple[int, int], height: int, width: int) -> tuple[int, int]:

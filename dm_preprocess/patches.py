@@ -6,7 +6,8 @@ the authors' sampler, which checks background against one region only, lets a fi
 it be black air, and uses one seed for all images, so that offsets repeat: background
 here touches none of the image's regions, lies on the breast, and every image has its
 own seed, made of the run's seed and the image's id. So neither the other images of the
-table nor the number of processes changes an image's patches.
+table nor who does the work (`--jobs`, `--dask`: see `parallel`) changes an image's
+patches.
 
 Source: Shen et al. 3.1.1.
 
@@ -24,12 +25,22 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from dm_preprocess import boxes, tables
+from dm_preprocess.parallel import (
+    Mapped,
+    Workers,
+    WorkersLost,
+    add_worker_arguments,
+    cost_line,
+    map_in_order,
+    open_workers,
+)
 from dm_preprocess.regions import (
     Image,
     Lesion,
@@ -116,20 +127,26 @@ def sample_image(image: Image, recipe: Recipe, folder: Path) -> list[dict]:
 
 
 def sample_images(
-    images: list[Image], recipe: Recipe, folder: Path, *, jobs: int = -1
-) -> pd.DataFrame:
-    """`sample_image` over all cores, with a progress bar: the rows in table order."""
-    from joblib import Parallel, delayed
-    from tqdm import tqdm
+    images: list[Image], recipe: Recipe, folder: Path, workers: Workers | None = None
+) -> tuple[pd.DataFrame, Mapped]:
+    """`sample_image` for all images: the rows in table order, and what it took.
 
-    work = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(sample_image)(image, recipe, folder) for image in images
-    )
-    parts = tqdm(work, "patches", len(images), disable=None)
-    rows = [row for part in parts for row in part]
+    Args:
+        images: Of `list_images`.
+        recipe: What to take.
+        folder: Gets the patches.
+        workers: Who does the work (`parallel.open_workers`); None for all cores.
+
+    Raises:
+        PatchError: As `sample_image`, or no image gives a patch.
+        WorkersLost: The work was broken off.
+    """
+    work = partial(sample_image, recipe=recipe, folder=folder.absolute())
+    mapped = map_in_order(work, images, workers or Workers(), what="patches")
+    rows = [row for part in mapped.results for row in part]
     if not rows:
         raise PatchError("no patch could be taken: no image in a split has a lesion")
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), mapped
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -140,6 +157,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
+    except WorkersLost as err:
+        print(f"error: {err}; stopped: nothing is written", file=sys.stderr)
+        return 1
 
 
 def _region_rows(image: Image, breast, masks, recipe: Recipe, rng) -> list[dict]:
@@ -211,19 +231,27 @@ def _run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     images = tables.read_images(options.images)
     lesions = tables.read_lesions(options.lesions)
-    listed = list_images(images, lesions, options.images, options.lesions)
+    places = options.images.absolute(), options.lesions.absolute()
+    listed = list_images(images, lesions, *places)
     missing = _check_masks(listed, recipe, options.lesions)
     aside = options.out.with_name(options.out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        frame = sample_images(listed, recipe, aside, jobs=options.jobs)
-        _finish(frame, missing, options, aside)
+        with open_workers(options.jobs, options.dask) as workers:
+            aside.mkdir(parents=True)
+            workers.check(listed[0].path.parent, options.lesions.parent, aside)
+            frame, mapped = sample_images(listed, recipe, aside, workers)
+        cost = mapped.cost([bool(rows) for rows in mapped.results])
+        _finish(frame, missing, cost, options, aside)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     _put_in_place(aside, options.out)
     print(frame.groupby(["split", "class"]).size().unstack(fill_value=0).to_string())
-    print(f"wrote {len(frame)} patches and their contact sheets to {options.out}")
+    print(
+        f"wrote {len(frame)} patches and their contact sheets to {options.out}; "
+        f"{cost_line(cost)}"
+    )
     return 0
 
 
@@ -249,7 +277,7 @@ def _check_masks(images: list[Image], recipe: Recipe, lesions_path) -> list[str]
     return missing
 
 
-def _finish(frame: pd.DataFrame, missing: list[str], options, aside: Path) -> None:
+def _finish(frame, missing: list[str], cost: dict, options, aside: Path) -> None:
     from dm_preprocess.contact_sheet import write_contact_sheets
 
     tables.write_table(frame, aside / "patches.csv", "patches")
@@ -263,6 +291,7 @@ def _finish(frame: pd.DataFrame, missing: list[str], options, aside: Path) -> No
         "patches": len(frame),
         "relaxed": int((frame["note"] != "").sum()),
         "lesions_without_mask": missing,
+        "cost": cost,
     }
     (aside / "sampling.json").write_text(json.dumps(facts, indent=2) + "\n")
 
@@ -293,7 +322,7 @@ def _parser() -> argparse.ArgumentParser:
         help="background patches of an image with no lesion (default: 0)")  # fmt: skip
     add("--allow-missing-masks", action=argparse.BooleanOptionalAction, default=False,
         help="leave lesions without a mask out instead of stopping")  # fmt: skip
-    add("--jobs", type=int, default=-1, help="processes (default: all cores)")
+    add_worker_arguments(parser)
     add("--overwrite", action=argparse.BooleanOptionalAction, default=False)
     return parser
 

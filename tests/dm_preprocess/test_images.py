@@ -6,6 +6,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from dm_preprocess import images
 from dm_preprocess.images import (
@@ -145,6 +146,17 @@ def test_auto_level_stretches_to_all_of_16_bits_but_not_a_constant_image():
     found = auto_level(np.array([[100, 200, 300]], np.uint16))
     np.testing.assert_array_equal(found, [[0, 32768, 65535]])
     np.testing.assert_array_equal(auto_level(np.full((2, 2), 7, np.uint16)), 7)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (63, 9), (64, 40), (65, 200), (200, 64)])
+def test_bands_of_rows_change_no_pixel_of_the_two_products(size):
+    image = np.random.default_rng(3).integers(0, 65536, (301, 190)).astype(np.uint16)
+    rows, columns = (
+        csr_array(area_weights(*axis)) for axis in zip(image.shape, size, strict=True)
+    )
+    whole = columns @ np.ascontiguousarray((rows @ image.astype(np.float32)).T)
+    expected = np.clip(np.round(whole.T), 0, 65535).astype(np.uint16)
+    np.testing.assert_array_equal(resize_area(image, *size), expected)
 
 
 @pytest.mark.parametrize("n_in,n_out", [(10, 4), (7, 7), (5295, 1152), (3, 1), (2, 9)])
