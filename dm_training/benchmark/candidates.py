@@ -72,7 +72,8 @@ class Candidate:
     def run(self, seconds: float) -> float:
         """Work for some seconds, then freeze; returns items a second."""
         self._signal(signal.SIGCONT)
-        self._pipe.send(seconds)
+        with contextlib.suppress(BrokenPipeError):  # `_answer` says so
+            self._pipe.send(seconds)
         rate = self._answer(seconds + _PATIENCE)
         self._signal(signal.SIGSTOP)
         return rate
@@ -94,7 +95,7 @@ class Candidate:
             raise CandidateError(f"{self.name}: no answer within {seconds:.0f} s")
         try:
             kind, value = self._pipe.recv()
-        except EOFError as err:
+        except (EOFError, ConnectionResetError) as err:
             self._process.join()
             status = self._process.exitcode
             raise CandidateError(f"{self.name}: ended with status {status}") from err

@@ -39,9 +39,9 @@ def run(folder: Path, *, quick: bool, cores: int) -> dict:
     made = {name: Candidate(name, *way) for name, way in _ways(config).items()}
     with started(made) as missing:
         there = {name: c for name, c in made.items() if name not in missing}
-        short, long = (0.2, 0.2) if quick else (4.0, 9.0)
+        short, long = (0.2, 0.2) if quick else (2.0, 4.0)
         seconds = {name: long if name == OLD else short for name in there}
-        rates = measure(there, seconds=seconds, rounds=3 if quick else 5, warm=short)
+        rates = measure(there, seconds=seconds, rounds=3 if quick else 10, warm=short)
         facts = {name: candidate.facts for name, candidate in there.items()}
     return {
         "setting": f"{height} x {width}, batches of {batch}, {cores} cores",

@@ -44,9 +44,7 @@ def run(folder: Path, *, quick: bool, cores: int) -> dict:
     bare.rate()  # not counted: after `fit` it traces again
     beside = take_turns({BARE: bare.rate, XLA: xla.rate}, 3)
     figures = {name: figure(fitted[name], "images/s") for name in (FIT, BARE)}
-    figures[f"{FIT} / {BARE}"] = ratio(
-        fitted[FIT], fitted[BARE], BARE, target=_TARGET
-    )
+    figures[f"{FIT} / {BARE}"] = ratio(fitted[FIT], fitted[BARE], BARE, target=_TARGET)
     figures[XLA] = figure(beside[XLA], "images/s")
     figures[f"{XLA} / {BARE}"] = ratio(beside[XLA], beside[BARE], BARE)
     return {
