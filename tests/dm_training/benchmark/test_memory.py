@@ -24,6 +24,6 @@ def test_what_a_child_of_it_holds_is_seen_too():
 
 
 def test_a_command_that_fails_is_an_error_with_its_words():
+    program = "import sys; print('out of luck', file=sys.stderr); sys.exit(3)"
     with pytest.raises(RuntimeError, match="(?s)ended with 3.*out of luck"):
-        run_watched([sys.executable, "-c",
-                     "import sys; print('out of luck', file=sys.stderr); sys.exit(3)"])  # fmt: skip
+        run_watched([sys.executable, "-c", program])
