@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 FORMAT = 1
@@ -39,15 +41,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {wrong}", file=sys.stderr)
         return 2
     chosen = [name for name in PARTS if name in (parsed.only or PARTS)]
-    parts, failed = {}, []
-    for name in chosen:
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        part = measure_part(name, quick=parsed.quick, folder=parsed.folder)
-        if part is None:
-            failed.append(name)
-        else:
-            parts[name] = part
-    return _finish(parsed, parts, failed)
+    measure = partial(measure_part, quick=parsed.quick, folder=parsed.folder)
+    # Quick runs only show that all works: two parts at a time.
+    with ThreadPoolExecutor(2 if parsed.quick else 1) as pool:
+        measured = dict(zip(chosen, pool.map(measure, chosen), strict=True))
+    parts = {name: part for name, part in measured.items() if part is not None}
+    return _finish(parsed, parts, [name for name in chosen if name not in parts])
 
 
 def measure_part(name: str, *, quick: bool, folder: Path | None = None) -> dict | None:
@@ -61,6 +60,7 @@ def measure_part(name: str, *, quick: bool, folder: Path | None = None) -> dict 
     Returns:
         Its results with the seconds it took; None where it failed, and has said why.
     """
+    print(f"measuring {name} ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="dm-benchmark-", dir=folder) as place:
         result = Path(place) / "result.json"
         command = [sys.executable, "-m", "dm_training.benchmark", "--inside", name,

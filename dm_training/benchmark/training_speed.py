@@ -36,10 +36,10 @@ def run(folder: Path, *, quick: bool, cores: int) -> dict:
     synthetic.write_class_folders(folder / "images", 16, height, width)
     config = {"folder": str(folder / "images"), "height": height, "width": width,
               "batch": batch, "variant": "memory"}  # fmt: skip
-    seconds = 0.2 if quick else 10.0
-    _, stream = our_stream.make_stream(config)
+    seconds = 0.2 if quick else 8.0
+    stream = our_stream.make_stream(*our_stream.open_store(config), batch)
     bare = _BareStep(config, stream, seconds, jit_compile=False)
-    fitted = _fit(bare, stream, folder / "run", rounds=3 if quick else 5)
+    fitted = _fit(bare, stream, folder / "run", rounds=3 if quick else 4)
     xla = _BareStep(config, stream, seconds, jit_compile=True)
     bare.rate()  # not counted: after `fit` it traces again
     beside = take_turns({BARE: bare.rate, XLA: xla.rate}, 3)
