@@ -6,6 +6,8 @@ The network is exported once, by Keras; every program must give our outputs to 1
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +43,10 @@ def run(folder: Path, *, quick: bool, cores: int) -> dict:
     for recipe in _RECIPES[:1] if quick else _RECIPES:
         place = folder / recipe
         place.mkdir(parents=True)
-        files, unwritten = _write_files(place, recipe, height, width)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            # Its own process, which ends: an export takes gigabytes and keeps them.
+            job = pool.submit(_write_files, place, recipe, height, width)
+            files, unwritten = job.result()
         found, missing, used = _measure(files, unwritten, quick=quick)
         figures |= {f"{recipe}: {name}": value for name, value in found.items()}
         skipped |= missing
