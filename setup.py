@@ -29,6 +29,14 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "dask": ["distributed>=2026.8,<2026.9"],
         "test": requirements("requirements-test.txt"),
+        # What bin/benchmark.sh compares with, where it is there. PyTorch is not named:
+        # its build for a machine's processor or GPU is better chosen by hand.
+        "benchmark": [
+            "onnxruntime>=1.31,<2",
+            "openvino>=2026.4,<2027",
+            "tf2onnx>=1.17,<2",
+            "tf_keras>=2.21,<2.22",
+        ],
     },
     entry_points={
         "console_scripts": [

@@ -55,6 +55,11 @@ def imported(source: str) -> set[str]:
     return names
 
 
+def package_of(path: Path) -> str:
+    """The top-level package that a module belongs to."""
+    return path.relative_to(ROOT).parts[0]
+
+
 @pytest.fixture(scope="module")
 def helped():
     """What `main(["--help"])` of each command did, all in one fresh process."""
@@ -76,12 +81,21 @@ def test_imports_are_found_wherever_they_stand():
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_module_imports_what_lies_above_it(path):
     name = path.relative_to(ROOT).as_posix()
-    wrong = imported(path.read_text(encoding="utf-8")) & FORBIDDEN[path.parts[-2]]
+    wrong = imported(path.read_text(encoding="utf-8")) & FORBIDDEN[package_of(path)]
     assert {(name, one) for one in wrong} <= EXCEPTIONS
 
 
+def test_nothing_imports_the_benchmark():
+    inside = ROOT / "dm_training" / "benchmark"
+    others = [path for path in MODULES if inside not in path.parents]
+    assert len(others) < len(MODULES)
+    naming = re.compile(r"^\s*(from|import) .*\bbenchmark\b", re.MULTILINE)
+    assert naming.search("from dm_training.benchmark import timing")
+    assert not [p for p in others if naming.search(p.read_text(encoding="utf-8"))]
+
+
 def test_every_package_and_every_command_of_the_contract_is_looked_at():
-    assert {path.parent.name for path in MODULES} == set(PACKAGES)
+    assert {package_of(path) for path in MODULES} == set(PACKAGES)
     assert sorted(COMMANDS) == [
         "dm-audit", "dm-check", "dm-convert", "dm-evaluate", "dm-export", "dm-predict",
         "dm-sample", "dm-serve", "dm-split", "dm-train-image", "dm-train-patch",
