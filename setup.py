@@ -27,6 +27,7 @@ setup(
     install_requires=requirements("requirements.txt"),
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "jax": ["jax>=0.10,<0.11"],
         "test": requirements("requirements-test.txt"),
     },
     entry_points={

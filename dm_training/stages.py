@@ -74,7 +74,7 @@ class Plan:
             None never cuts.
         es_patience: Epochs without improvement that end a stage; None never does.
         optimizer: "adam", "sgd", "rmsprop" or "nadam".
-        jit_compile: XLA; on a CPU it only costs time.
+        jit_compile: XLA; on a CPU it only costs time. JAX compiles in any case.
         seed: Dropout's masks follow from it and the epoch.
         frozen_norm: What batch norm does in frozen layers, see `freezing`.
         gradient_checkpointing: Compute activations again, see `checkpointing`.
@@ -153,16 +153,14 @@ def _prepare(model: keras.Model, stage: Stage, plan: Plan) -> None:
     model.compile(
         optimizer=optimizer,
         loss="sparse_categorical_crossentropy",
-        jit_compile=plan.jit_compile,
+        # JAX without its compiler runs a step one operation at a time.
+        jit_compile=plan.jit_compile or keras.backend.backend() == "jax",
     )
 
 
 def _run_stage(model, contract, stage: Stage, plan: Plan, run: Run, state: State):
     keeper = _Keeper(contract, stage, plan, run, state)
-    callbacks = [keeper]
-    if keras.backend.backend() == "tensorflow":
-        callbacks.append(keras.callbacks.TensorBoard(
-            run.path("tensorboard"), write_graph=False))  # fmt: skip
+    board = keras.callbacks.TensorBoard(run.path("tensorboard"), write_graph=False)
     first = state.epoch
     run.say(
         f"stage {stage.name}: {stage.epochs} epochs from {stage.train_from!r}, learning"
@@ -175,7 +173,7 @@ def _run_stage(model, contract, stage: Stage, plan: Plan, run: Run, state: State
         steps_per_epoch=plan.steps_per_epoch,
         initial_epoch=first,
         epochs=first + stage.epochs - state.stage_epoch,
-        callbacks=callbacks,
+        callbacks=[keeper, board],
         shuffle=False,
         verbose=1 if os.isatty(1) else 0,
     )
