@@ -21,13 +21,13 @@ from dm_models.backbones import get_backbone
 from dm_models.patch_classifier import build_patch_classifier
 from dm_models.weights import load_model, save_model
 from dm_models.whole_image import build_whole_image
-from dm_training import jax_distribution
+from dm_training import arguments, devices, jax_distribution
 
 ROOT = Path(__file__).parent.parent.parent
 SHARE = Path(__file__).with_name("share_of_batches.py")
 TRAIN = [
-    "-m", "dm_training.image_clf_train", "--img-size", "96", "80", "--seed", "5",
-    "--batch-size", "2", "--nb-epoch", "0", "--all-layer-epochs", "1",
+    "-m", "dm_training.image_clf_train", "--img-size", "192", "160", "--seed", "5",
+    "--batch-size", "4", "--nb-epoch", "0", "--all-layer-epochs", "1",
     "--optimizer", "sgd", "--init-learningrate", "1e-3", "--all-layer-multiplier", "1",
     "--hidden-dropout2", "0", "--precision", "float32",
 ]  # fmt: skip
@@ -38,9 +38,9 @@ needs_jax = pytest.mark.skipif(
 )
 
 
-def start(*command, backend="jax", devices=1, **environment):
+def start(*command, backend="jax", cpus=1, **environment):
     """A process of that backend, on so many CPU devices."""
-    flag = f"--xla_force_host_platform_device_count={devices}"
+    flag = f"--xla_force_host_platform_device_count={cpus}"
     return subprocess.Popen(
         [sys.executable, *map(str, command)], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -89,8 +89,9 @@ def arrays_of(out):
         return [found[name] for name in found.files]
 
 
-def furthest(arrays, others):
-    return max(np.abs(a - b).max() for a, b in zip(arrays, others, strict=True))
+def distance(arrays, others):
+    pairs = zip(arrays, others, strict=True)
+    return np.sqrt(sum(((a - b) ** 2).sum(dtype=np.float64) for a, b in pairs))
 
 
 def check_same(found, expected):
@@ -101,7 +102,7 @@ def check_same(found, expected):
 @needs_jax
 @pytest.mark.slow
 def test_two_devices_end_with_the_weights_of_one(small_model, on_one_device, tmp_path):
-    said = finished(start(SHARE, small_model, tmp_path / "two", devices=2))
+    said = finished(start(SHARE, small_model, tmp_path / "two", cpus=2))
     assert "devices 2, process 0 of 1" in said
     check_same(arrays_of(tmp_path / "two"), on_one_device)
     assert not np.array_equal(
@@ -131,10 +132,17 @@ def test_two_processes_with_half_a_batch_each_end_with_the_weights_of_one(
 
 @needs_jax
 @pytest.mark.slow
-def test_the_stages_tests_hold_on_jax():
-    """A killed training resumes to the same weights, with dropout, among others."""
-    tests = Path(__file__).with_name("test_stages.py")
-    said = finished(start("-m", "pytest", "-q", "-p", "no:cacheprovider", tests))
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "dm_training/test_stages.py",  # a killed training resumes to the same weights
+        "dm_models/test_checkpointing.py",
+        "dm_training/test_overlays.py",
+    ],
+)
+def test_what_holds_on_tensorflow_holds_on_jax(tests):
+    command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests" / tests)
+    said = finished(start(*command), timeout=600)
     assert "passed" in said and "skipped" not in said
 
 
@@ -148,7 +156,7 @@ def test_a_training_ends_with_the_same_weights_on_both_backends(tmp_path):
     model, begin = build_whole_image(patch_model, contract, "8x1"), tmp_path / "w.keras"
     save_model(model, begin, contract.replace(class_names=("neg", "pos")))
     women = {"train": 4, "val": 2, "test": 2}
-    table = write_set(tmp_path / "data", women=women, size=(96, 80))
+    table = write_set(tmp_path / "data", women=women, size=(192, 160))
     for backend in ("tensorflow", "jax"):
         finished(start(
             *TRAIN, table, table, table, "--out", tmp_path / backend,
@@ -157,15 +165,30 @@ def test_a_training_ends_with_the_same_weights_on_both_backends(tmp_path):
         ))  # fmt: skip
     ours, theirs = (load_model(tmp_path / f"{b}.keras")[0].get_weights()
                     for b in ("tensorflow", "jax"))  # fmt: skip
-    moved, apart = furthest(ours, model.get_weights()), furthest(ours, theirs)
-    print(f"moved {moved:.3g}, apart {apart:.3g}")
-    assert apart < 1e-3 * moved
+    moved, apart = distance(ours, model.get_weights()), distance(ours, theirs)
+    assert apart < 5e-3 * moved  # 2e-3: ReLUs and maxima decide otherwise near ties
     scores = [pd.read_csv(tmp_path / b / "predictions_test.csv")["y_score"]
               for b in ("tensorflow", "jax")]  # fmt: skip
     np.testing.assert_allclose(*scores, atol=1e-4)
     found = json.loads((tmp_path / "jax" / "versions.json").read_text())["keras"]
     assert found["backend"] == "jax" and found["devices"] == ["cpu"]
     assert found["jax"] and found["jaxlib"]
+    export = ["-m", "dm_models.export", tmp_path / "jax.keras", "--out"]
+    assert "same scores" in finished(start(*export, tmp_path / "saved_model"))
+
+
+def test_auto_precision_follows_the_device(monkeypatch):
+    for kind, policy in (("gpu", "mixed_float16"), ("tpu", "mixed_bfloat16"),
+                         ("cpu", "float32")):  # fmt: skip
+        monkeypatch.setattr(devices, "platform", lambda kind=kind: kind)
+        assert arguments.set_precision("auto") == policy
+        assert keras.mixed_precision.dtype_policy().name == policy
+
+
+def test_versions_name_the_backend_and_its_devices():
+    found = devices.describe()
+    assert found["backend"] == "tensorflow" == keras.backend.backend()
+    assert len(found["devices"]) >= 1
 
 
 def test_another_backend_is_not_distributed_and_says_so_when_asked():
