@@ -5,9 +5,9 @@ A step of training keeps every layer's output until its gradient is due; on imag
 graph narrows to one tensor; only the tensors between segments are kept, and a segment
 runs again when its gradient is due (`keras.remat`). A step takes a quarter longer.
 
-Batch norm would update its moving statistics in both runs. Two updates by the same
-batch at momentum sqrt(m) are one at m, so that a checkpointed training ends with the
-same statistics as a plain one.
+On TensorFlow, batch norm would update its moving statistics in both runs. Two updates
+by the same batch at momentum sqrt(m) are one at m, so that a checkpointed training ends
+with the same statistics as a plain one. On JAX the first run's updates alone count.
 
 Source:
     Chen, Xu, Zhang and Guestrin, Training deep nets with sublinear memory cost, 2016.
@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import keras
 
@@ -36,12 +37,13 @@ def checkpoint(model: keras.Model, *, segments: int | None = None) -> list[str]:
         Names of the layers whose outputs are kept.
 
     Raises:
-        ValueError: Another backend than TensorFlow, or a model that cannot be cut.
+        ValueError: A model that cannot be cut, or a backend that is neither TensorFlow
+            nor JAX.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() not in ("tensorflow", "jax"):
         raise ValueError(
-            "gradient checkpointing works on Keras's TensorFlow backend here, received "
-            f"{keras.backend.backend()!r}"
+            "gradient checkpointing works on Keras's TensorFlow and JAX backends, "
+            f"received {keras.backend.backend()!r}"
         )
     places = cut_points(model)
     if not places:
@@ -149,12 +151,32 @@ def _pieces(model: keras.Model, kept: Sequence) -> list[tuple]:
     return pieces
 
 
-def _recomputed(piece: keras.Model, norms: Sequence):
+def _recomputed(piece: keras.Model, norms: Sequence) -> Callable:
+    if keras.backend.backend() == "jax":
+        return _recomputed_by_jax(piece)
+
     def run(x):
         with _half_updates(norms):
             return piece(x, training=True)
 
     return keras.remat(run)
+
+
+def _recomputed_by_jax(piece: keras.Model) -> Callable:
+    """JAX traces a piece once: what it updates comes out of it and is assigned once."""
+    learned = piece.trainable_variables
+    kept = piece.non_trainable_variables
+
+    def run(x):
+        values = [[v.value for v in group] for group in (learned, kept)]
+        y, updated = keras.remat(partial(piece.stateless_call, training=True))(
+            *values, x
+        )
+        for variable, value in zip(kept, updated, strict=True):
+            variable.assign(value)
+        return y
+
+    return run
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ probabilities; the SavedModel keeps a variable image size (signature `serving_de
 input `grey`). Beside it lies `input_contract.json`: size, grey scale, mean and class
 names. A model trained in mixed precision is exported in float32. Each form is loaded
 again as a stranger would, and must give the model's own scores on a random image.
+A SavedModel is TensorFlow's: the command computes by Keras's TensorFlow backend,
+whatever `KERAS_BACKEND` says; a model file is the same on all backends.
 
 Command: `dm-export runs/image/best.keras --out saved_model --weights-h5 weights.h5`
 """
@@ -64,9 +66,10 @@ def export_saved_model(
         The folder.
 
     Raises:
-        ExportError: The folder exists.
+        ExportError: The folder exists, or Keras's backend is not TensorFlow.
     """
     out = Path(out)
+    _check_backend()
     _check_free(out, overwrite)
     aside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
@@ -109,10 +112,13 @@ def scores_of_saved_model(folder: str | Path, images: np.ndarray) -> np.ndarray:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     arguments = _parser().parse_args(argv)
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
     targets = [
         arguments.out, arguments.weights_h5, arguments.backbone_h5, arguments.keras
     ]  # fmt: skip
     try:
+        _check_backend()
         for path in filter(None, targets):
             _check_free(path, arguments.overwrite)
         model, contract = load_model(arguments.model)
@@ -220,6 +226,17 @@ def _reloaded_backbone(model: keras.Model, path: Path) -> keras.Model:
         if layer not in ours:
             layer.set_weights(model.get_layer(layer.name).get_weights())
     return fresh
+
+
+def _check_backend() -> None:
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            "a SavedModel is written by Keras's TensorFlow backend, this process runs "
+            f"{keras.backend.backend()!r}: save the model as .keras, the same on every "
+            "backend, and export that file by dm-export"
+        )
 
 
 def _check_free(path: Path, overwrite: bool) -> None:

@@ -42,15 +42,21 @@ def predict_probabilities(
     Raises:
         ValueError: `flips` is neither 1 nor 4.
     """
-    from dm_training import augment
+    import keras
+
+    from dm_training import augment, jax_distribution
 
     if flips not in FLIPS:
         raise ValueError(f"flips must be 1 or 4, received {flips}")
-    model.jit_compile = False  # Keras's default is XLA, which on a CPU costs a minute
+    # Keras's default is XLA, which on a CPU costs TensorFlow a minute; JAX is slow
+    # without it.
+    model.jit_compile = keras.backend.backend() == "jax"
     total = 0.0
     for number in FLIPS[flips]:
         flipped = images().map(lambda batch, n=number: augment.flip(batch, n))
-        total = total + np.asarray(model.predict(flipped, verbose=0), np.float64)
+        with jax_distribution.undistributed():
+            scores = model.predict(flipped, verbose=0)
+        total = total + np.asarray(scores, np.float64)
     return total / flips
 
 

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from dm_training import devices
+
 PACKAGES = (
     "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "scikit-image",
     "opencv-python-headless", "pydicom", "pandas", "matplotlib", "h5py",
@@ -123,7 +125,7 @@ class Run:
 
 
 def versions() -> dict:
-    """Versions of Python, the packages and this project, and the hardware in words."""
+    """Versions of Python and the packages, Keras's backend and devices in words."""
     found = {}
     for name in PACKAGES:
         try:
@@ -135,6 +137,7 @@ def versions() -> dict:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "packages": found,
+        "keras": devices.describe(),
     }
 
 

@@ -78,7 +78,7 @@ class Plan:
             None never cuts.
         es_patience: Epochs without improvement that end a stage; None never does.
         optimizer: "adam", "sgd", "rmsprop" or "nadam".
-        jit_compile: XLA; on a CPU it only costs time.
+        jit_compile: XLA; on a CPU it only costs time. JAX compiles in any case.
         seed: Dropout's masks follow from it and the epoch.
         frozen_norm: What batch norm does in frozen layers, see `freezing`.
         gradient_checkpointing: Compute activations again, see `checkpointing`.
@@ -176,7 +176,8 @@ def _prepare(model: keras.Model, stage: Stage, plan: Plan, state: State) -> None
         model.compile(
             optimizer=optimizer,
             loss="sparse_categorical_crossentropy",
-            jit_compile=plan.jit_compile,
+            # JAX without its compiler runs a step one operation at a time.
+            jit_compile=plan.jit_compile or keras.backend.backend() == "jax",
             steps_per_execution=_steps_per_execution(plan, state),
         )
         model.optimizer.build(model.trainable_variables)
@@ -206,7 +207,7 @@ def _run_stage(model, contract, stage: Stage, plan: Plan, run: Run, state: State
         estimate.check(model, size, run.say)
     meter = estimate.StepMeter(plan.steps_per_epoch, end - first, run.say)
     callbacks = [_Keeper(contract, stage, plan, run, state), meter]
-    if keras.backend.backend() == "tensorflow" and plan.distribution.is_chief:
+    if plan.distribution.is_chief:
         callbacks.append(keras.callbacks.TensorBoard(
             run.path("tensorboard"), write_graph=False))  # fmt: skip
     try:

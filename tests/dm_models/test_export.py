@@ -21,6 +21,15 @@ def image_model(patch_model, contract):
     return build_whole_image(patch_model, contract, "4-4-8x1")
 
 
+def test_another_backend_is_told_where_to_export(
+    image_model, contract, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ExportError, match="this process runs 'jax': save the model as"):
+        export_saved_model(image_model, tmp_path / "sm", contract=contract)
+    assert not (tmp_path / "sm").exists()
+
+
 def test_the_command_exports_every_form_with_the_models_scores(
     image_model, contract, tmp_path, capsys, grey_images
 ):
