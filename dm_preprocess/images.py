@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dm_preprocess.resizing import U16_MAX, area_weights, resize_area, resize_nearest
+from dm_preprocess.resizing import area_weights, resize_area, resize_nearest
 
 __all__ = [
     "FITS", "U16_MAX", "Geometry", "ImageError", "area_weights", "auto_level",
@@ -23,6 +23,7 @@ __all__ = [
     "read_png", "resize_area", "resize_nearest", "to_u16", "write_mask_png",
     "write_png",
 ]  # fmt: skip
+U16_MAX = 65535
 FITS = ("squash", "pad")
 _THUMBNAIL = 256
 _ENDS = {b"\x89PNG\r\n\x1a\n": b"IEND", b"\xff\xd8": b"\xff\xd9"}  # PNG, JPEG

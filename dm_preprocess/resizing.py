@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 
-U16_MAX = 65535
 _BAND = 64  # output rows, whose input stays in the processor's cache
 
 
@@ -47,13 +47,15 @@ def resize_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """
     if image.shape == (height, width):
         return image
-    columns = _sparse(image.shape[1], width)
+    columns, bands = _sparse(image.shape[1], width), _bands(image.shape[0], height)
+    held = np.empty((max(rows.shape[1] for *_, rows in bands), image.shape[1]), "f4")
     resized = np.empty((height, width), np.uint16)
-    for top, first, rows in _bands(image.shape[0], height):
-        part = image[first : first + rows.shape[1]].astype(np.float32)
-        grey = columns @ np.ascontiguousarray((rows @ part).T)
-        np.clip(np.round(grey, out=grey), 0, U16_MAX, out=grey)
-        resized[top : top + len(grey.T)] = grey.T
+    for top, first, rows in bands:
+        part = held[: rows.shape[1]]
+        part[:] = image[first : first + len(part)]
+        grey = cv2.transpose(columns @ cv2.transpose(rows @ part))
+        # Weights add up to 1, so that nothing rounds to outside of 16 bits.
+        resized[top : top + len(grey)] = np.rint(grey, out=grey)
     return resized
 
 

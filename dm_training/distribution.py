@@ -1,4 +1,4 @@
-"""Training on several devices and hosts by `tf.distribute`.
+"""Training on several devices and hosts, by `tf.distribute` or Keras's JAX backend.
 
 Every process runs the same command and makes the same stream of global batches; each
 takes its share of every batch (`datasets.Share`), so that the images, their draws and
@@ -12,8 +12,9 @@ The first process, the chief, writes the run folder, which all must see; the oth
 `last.keras` there when they resume and write a log of their own. Where a process dies,
 the others stop with `WorkerLost`, and the same command with --resume goes on.
 
-`Model.fit` of Keras 3 cannot run on several hosts: `distributed_fit` is a loop of our
-own with Keras's callbacks.
+`Model.fit` of Keras 3 on TensorFlow cannot run on several hosts: `distributed_fit` is a
+loop of our own with Keras's callbacks. On JAX plain `fit` does it all, whole-batch
+statistics included: `jax_distribution`.
 """
 
 from __future__ import annotations
@@ -49,19 +50,16 @@ class Distribution:
     """How a training is spread, as one of its processes sees it.
 
     Attributes:
-        strategy: The `tf.distribute` strategy; None for one device.
+        strategy: The `tf.distribute` strategy; None for one device, and on JAX.
         rank: This process's number, 0 for the chief.
         processes: How many there are.
+        replicas: Devices that train, over all processes.
     """
 
     strategy: object = None
     rank: int = 0
     processes: int = 1
-
-    @property
-    def replicas(self) -> int:
-        """Devices that train, over all processes."""
-        return self.strategy.num_replicas_in_sync if self.strategy else 1
+    replicas: int = 1
 
     @property
     def is_chief(self) -> bool:
@@ -121,7 +119,16 @@ class Distribution:
 
         self.strategy.run(own)
 
+    def finish(self) -> None:
+        """Leave the others: models loaded from now on belong to this process alone."""
+        if keras.backend.backend() == "jax":
+            keras.distribution.set_distribution(None)
+
     def _gathered(self, rows: np.ndarray) -> np.ndarray:
+        if self.strategy is None:
+            from jax.experimental import multihost_utils
+
+            return np.asarray(multihost_utils.process_allgather(rows[0]))
         import tensorflow as tf
 
         with lost_workers():
@@ -145,9 +152,9 @@ def choose(name: str = "auto") -> Distribution:
     """
     if name not in CHOICES:
         raise DistributionError(f"distribute must be one of {CHOICES}, got {name!r}")
+    if keras.backend.backend() == "jax":
+        return _jax(name)
     workers = _cluster_workers()
-    if name == "auto" and keras.backend.backend() != "tensorflow":
-        return ALONE
     if name == "hosts" or (name == "auto" and len(workers) > 1):
         return _hosts(workers)
     if name == "none":
@@ -155,8 +162,22 @@ def choose(name: str = "auto") -> Distribution:
     return _devices(name == "devices")
 
 
+def _jax(name: str) -> Distribution:
+    from dm_training import jax_distribution
+
+    replicas = jax_distribution.set_up(False if name == "none" else None)
+    if replicas == 1 and name in ("devices", "hosts"):
+        raise DistributionError(f"--distribute {name}: there is only one device")
+    rank, processes = jax_distribution.process()
+    if processes == 1 and name == "hosts":
+        raise DistributionError(
+            "--distribute hosts: on JAX, set Keras's KERAS_DISTRIBUTION_* variables "
+            "(see dm_training/jax_distribution.py)"
+        )
+    return Distribution(None, rank, processes, replicas)
+
+
 def _devices(asked: bool) -> Distribution:
-    _check_backend()
     import tensorflow as tf
 
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
@@ -166,11 +187,11 @@ def _devices(asked: bool) -> Distribution:
         if asked:
             raise DistributionError("--distribute devices: there is only one device")
         return ALONE
-    return Distribution(tf.distribute.MirroredStrategy(devices))
+    strategy = tf.distribute.MirroredStrategy(devices)
+    return Distribution(strategy, replicas=strategy.num_replicas_in_sync)
 
 
 def _hosts(workers: Sequence[str]) -> Distribution:
-    _check_backend()
     if len(workers) < 2:
         raise DistributionError(
             "--distribute hosts: TF_CONFIG must name two workers or more, as in "
@@ -188,7 +209,7 @@ def _hosts(workers: Sequence[str]) -> Distribution:
 
     with lost_workers():
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    return Distribution(strategy, rank, len(workers))
+    return Distribution(strategy, rank, len(workers), strategy.num_replicas_in_sync)
 
 
 def _cluster_workers() -> Sequence[str]:
@@ -199,15 +220,6 @@ def _cluster_workers() -> Sequence[str]:
         return json.loads(text).get("cluster", {}).get("worker", ())
     except (ValueError, AttributeError) as err:
         raise DistributionError(f"TF_CONFIG is not a JSON object: {err}") from err
-
-
-def _check_backend() -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise DistributionError(
-            f"--distribute is for Keras's TensorFlow backend, this is "
-            f"{keras.backend.backend()!r}: on JAX, set Keras's KERAS_DISTRIBUTION_* "
-            "variables instead"
-        )
 
 
 def _digest(value) -> int:

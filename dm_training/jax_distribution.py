@@ -77,21 +77,6 @@ def process() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
-def check_batch(batch_size: int) -> None:
-    """Refuse a training batch that the devices cannot share equally.
-
-    Raises:
-        DistributionError: Naming the batch and the number of devices.
-    """
-    distribution = keras.distribution.distribution()
-    devices = 1 if distribution is None else distribution.num_model_replicas
-    if batch_size % devices:
-        raise DistributionError(
-            f"a training batch of {batch_size} images cannot be cut into {devices} "
-            "equal parts, one a device"
-        )
-
-
 @contextlib.contextmanager
 def undistributed() -> Iterator[None]:
     """Within, a batch is not cut up: it may be as short as an evaluation's last one."""

@@ -335,9 +335,10 @@ def seed_dropout(
     other masks than one that ran through. Replicas draw masks of their own.
     """
     states = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+    copies = distribution.replicas if distribution.strategy else 1
     for number, state in enumerate(states):
         keys = [np.random.SeedSequence([seed, epoch, number, *[r] * bool(r)])
-                for r in range(distribution.replicas)]  # fmt: skip
+                for r in range(copies)]  # fmt: skip
         words = np.array([key.generate_state(2) for key in keys]).astype(state.dtype)
         if distribution.strategy:
             distribution.assign_each(state, words)

@@ -125,7 +125,7 @@ def _ways(folder: Path, dicoms: list[str], working: tuple[int, int]) -> dict:
 
 
 def _jobs(folder: Path, dicoms: list[str], working, *, quick: bool) -> dict:
-    count, rounds = (4, 1) if quick else (32, 3)
+    count, rounds = (4, 1) if quick else (400, 3)
     source = synthetic.write_generic_source(folder / "source", dicoms, count)
 
     def images_a_second(jobs: int) -> float:

@@ -220,8 +220,5 @@ def test_a_single_device_cannot_be_spread_over(monkeypatch):
 
 
 def test_a_batch_that_replicas_cannot_share_is_refused():
-    class Three:
-        num_replicas_in_sync = 3
-
     with pytest.raises(DistributionError, match="must divide by 3.*received 4"):
-        distribution.Distribution(Three()).check_batch(4)
+        distribution.Distribution(replicas=3).check_batch(4)
