@@ -119,10 +119,13 @@ class Distribution:
 
         self.strategy.run(own)
 
-    def finish(self) -> None:
-        """Leave the others: models loaded from now on belong to this process alone."""
-        if keras.backend.backend() == "jax":
-            keras.distribution.set_distribution(None)
+    def apart(self):
+        """Within, this process saves, loads and scores by itself, on one device."""
+        if keras.backend.backend() != "jax":
+            return contextlib.nullcontext()
+        from dm_training.jax_distribution import undistributed
+
+        return undistributed()
 
     def _gathered(self, rows: np.ndarray) -> np.ndarray:
         if self.strategy is None:

@@ -297,12 +297,15 @@ class _Keeper(keras.callbacks.Callback):
         state.history.append(row)
         self._say(row, better)
         self._patience(rate)
-        if not plan.distribution.is_chief:
-            return
+        if plan.distribution.is_chief:
+            with plan.distribution.apart():
+                self._write(better)
+
+    def _write(self, better: bool) -> None:
         if better:
             weights.save_model(self.model, self.run.path("best.keras"), self.contract)
-        _save(self.model, self.run.path("last.keras"), self.contract, state)
-        write_history(state, self.run.path("history.csv"))
+        _save(self.model, self.run.path("last.keras"), self.contract, self.state)
+        write_history(self.state, self.run.path("history.csv"))
 
     def _say(self, row: dict, better: bool) -> None:
         numbers = ", ".join(

@@ -176,10 +176,10 @@ def train_and_report(
     if not session.distribution.is_chief:
         run.say("done; the first process scores the best model")
         return 0
-    if session.distribution.replicas > 1:
-        session.distribution.finish()
-        model, _ = weights.load_model(run.path("last.keras"))
-    outcomes.write_reports(session, model, contract, state)
+    with session.distribution.apart():
+        if session.distribution.replicas > 1:
+            model, _ = weights.load_model(run.path("last.keras"))
+        outcomes.write_reports(session, model, contract, state)
     return 0
 
 

@@ -31,7 +31,6 @@ def main(start, out):
     from dm_training import jax_distribution
 
     devices = jax_distribution.set_up()
-    jax_distribution.check_batch(BATCH)
     from dm_models.weights import load_model
     from dm_training import stages
     from dm_training.predict import predict_probabilities

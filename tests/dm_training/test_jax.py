@@ -177,6 +177,39 @@ def test_a_training_ends_with_the_same_weights_on_both_backends(tmp_path):
     assert "same scores" in finished(start(*export, tmp_path / "saved_model"))
 
 
+@needs_jax
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_command_ends_with_the_weights_of_one_device(processes, tmp_path):
+    """Two devices in one process, or one in each of two; only the first one writes."""
+    women = {"train": 4, "val": 2, "test": 2}
+    table = write_set(tmp_path / "data", women=women, size=(96, 80))
+    command = ["-m", "dm_training.image_clf_train", table, table, table, "--recipe",
+               "squeezenet-s10-8x1", "--img-size", "96", "80", "--batch-size", "4",
+               "--nb-epoch", "1", "--all-layer-epochs", "2", "--optimizer", "sgd",
+               "--init-learningrate", "1e-3"]  # fmt: skip
+    finished(start(*command, "--out", tmp_path / "one", "--distribute", "none"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    hosts = [{} if processes == 1 else {
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+        "KERAS_DISTRIBUTION_PROCESS_ID": str(number)}
+        for number in range(processes)]  # fmt: skip
+    running = [start(*command, "--out", tmp_path / "two", cpus=3 - processes, **host)
+               for host in hosts]  # fmt: skip
+    for process in running:
+        finished(process)
+    config = json.loads((tmp_path / "two" / "config.json").read_text())
+    assert (config["processes"], config["replicas"]) == (processes, 2)
+    one, two = (load_model(tmp_path / n / "last.keras")[0] for n in ("one", "two"))
+    check_same(two.get_weights(), one.get_weights())
+    scores = [pd.read_csv(tmp_path / n / "predictions_test.csv")["y_score"]
+              for n in ("one", "two")]  # fmt: skip
+    np.testing.assert_allclose(*scores, atol=1e-4)
+
+
 def test_auto_precision_follows_the_device(monkeypatch):
     for kind, policy in (("gpu", "mixed_float16"), ("tpu", "mixed_bfloat16"),
                          ("cpu", "float32")):  # fmt: skip
@@ -213,13 +246,3 @@ def test_hosts_variables_that_do_not_fit_are_named(monkeypatch, count, number, m
         monkeypatch.setenv("KERAS_DISTRIBUTION_PROCESS_ID", number)
     with pytest.raises(jax_distribution.DistributionError, match=message):
         jax_distribution.set_up()
-
-
-def test_a_batch_that_devices_cannot_share_is_refused(monkeypatch):
-    class Two:
-        num_model_replicas = 2
-
-    monkeypatch.setattr(keras.distribution, "distribution", Two)
-    jax_distribution.check_batch(4)
-    with pytest.raises(ValueError, match="of 3 images cannot be cut into 2 equal"):
-        jax_distribution.check_batch(3)
