@@ -23,7 +23,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -108,6 +108,15 @@ class Distribution:
                 f"the processes do not agree on {', '.join(wrong)}: all need the same "
                 "command, the same tables and images, and one run folder that all see"
             )
+
+    @contextlib.contextmanager
+    def chief_first(self, what: str) -> Iterator[None]:
+        """Do something in the chief, then in the others, which find what it wrote."""
+        if not self.is_chief:
+            self.agree({what: 1})
+        yield
+        if self.is_chief:
+            self.agree({what: 1})
 
     def assign_each(self, variable: keras.Variable, values: np.ndarray) -> None:
         """Give each replica's copy of a variable its own row of `values`."""

@@ -2,24 +2,19 @@
 
 A stage fixes which layers learn and at what rate (Shen et al. 3.1.2, 3.1.4). After each
 epoch the validation set is scored in one pass, the model with the best score is kept
-as `best.keras`, and the whole state (weights, optimizer, counters, history) goes into
-ONE file, `last.keras`, written aside and renamed: there is no moment at which a kill
-leaves a state that contradicts itself.
+as `best.keras`, and the whole state goes into ONE file, `last.keras`
+(`training_state`), from which a resume goes on.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
-import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import keras
 import numpy as np
-import pandas as pd
 
 from dm_models import checkpointing, freezing, weights
 from dm_models.inputs import InputContract
@@ -27,40 +22,11 @@ from dm_training import devices, estimate
 from dm_training.distribution import ALONE, Distribution
 from dm_training.recipes import Stage
 from dm_training.runs import Run
-
-_STATE = "training_state.json"
+from dm_training.training_state import State, load_state, save_state, write_history
 
 
 class NonFiniteLoss(RuntimeError):
     """The loss became NaN or infinite; the message names stage, epoch and step."""
-
-
-@dataclass
-class State:
-    """Where a training stands after an epoch.
-
-    Attributes:
-        epoch: Epochs done, over all stages.
-        stage: Index of the stage that the last epoch belonged to.
-        stage_epoch: Epochs done in that stage.
-        best: The best value of the watched score so far, None before the first epoch.
-        since_best: Epochs without a better score.
-        since_rate: Epochs since the score or the learning rate last changed.
-        history: One dict an epoch.
-        step_seconds: A step's time as last measured.
-    """
-
-    epoch: int = 0
-    stage: int = 0
-    stage_epoch: int = 0
-    stage_over: bool = False
-    best: float | None = None
-    best_epoch: int = 0
-    since_best: int = 0
-    since_rate: int = 0
-    steps: int = 0
-    history: list[dict] = field(default_factory=list)
-    step_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +39,6 @@ class Plan:
         stream: start_epoch -> endless training data set from that epoch on.
         score: model -> dict of validation scores, all prefixed `val_`.
         watch: The score that decides on the best model; larger is better.
-        new_layers: Prefixes of the layers that "top" trains.
         lr_patience: Epochs without improvement before the rate is cut to a tenth;
             None never cuts.
         es_patience: Epochs without improvement that end a stage; None never does.
@@ -129,7 +94,7 @@ def train(model: keras.Model, contract: InputContract, plan: Plan, run: Run, *,
     resumed = resume and last.is_file()
     if resumed:
         with plan.distribution.scope():
-            model, state = _load(last)
+            model, state = load_state(last)
         run.say(f"resumed after epoch {state.epoch} from {last.name}")
         if plan.distribution.is_chief:  # a kill may have come just before this was
             write_history(state, run.path("history.csv"))
@@ -156,14 +121,15 @@ def _enter_stage(model, number: int, plan: Plan, run: Run, state: State, *, resu
     if not inside:
         state.stage, state.stage_epoch, state.stage_over = number, 0, False
         state.since_best = state.since_rate = 0
-        _prepare(model, stage, plan, state)
+        prepare(model, stage, plan, state)
     elif plan.frozen_norm == "updating" and stage.train_from != freezing.ALL:
         # A model file holds which layers train, not which of their arrays do.
-        _prepare(model, stage, plan, state)
+        prepare(model, stage, plan, state)
         run.say("batch norm of frozen layers updates: the optimizer starts afresh")
 
 
-def _prepare(model: keras.Model, stage: Stage, plan: Plan, state: State) -> None:
+def prepare(model: keras.Model, stage: Stage, plan: Plan, state: State) -> None:
+    """Set what learns in a stage, its weight decay and dropout, and compile afresh."""
     freezing.set_trainable_from(model, stage.train_from, frozen_norm=plan.frozen_norm)
     freezing.set_weight_decay(model, stage.weight_decay)
     if stage.dropout is not None:
@@ -206,7 +172,7 @@ def _run_stage(model, contract, stage: Stage, plan: Plan, run: Run, state: State
     if size:
         estimate.check(model, size, run.say)
     meter = estimate.StepMeter(plan.steps_per_epoch, end - first, run.say)
-    callbacks = [_Keeper(contract, stage, plan, run, state), meter]
+    callbacks = [Keeper(contract, stage, plan, run, state), meter]
     if plan.distribution.is_chief:
         callbacks.append(keras.callbacks.TensorBoard(
             run.path("tensorboard"), write_graph=False))  # fmt: skip
@@ -250,7 +216,7 @@ def _fit(model, plan: Plan, epochs: range, callbacks) -> None:
     )  # fmt: skip
 
 
-class _Keeper(keras.callbacks.Callback):
+class Keeper(keras.callbacks.Callback):
     """Scores, keeps the best, saves the state, cuts the rate, ends the stage."""
 
     def __init__(self, contract, stage, plan, run, state):
@@ -304,7 +270,7 @@ class _Keeper(keras.callbacks.Callback):
     def _write(self, better: bool) -> None:
         if better:
             weights.save_model(self.model, self.run.path("best.keras"), self.contract)
-        _save(self.model, self.run.path("last.keras"), self.contract, self.state)
+        save_state(self.model, self.run.path("last.keras"), self.contract, self.state)
         write_history(self.state, self.run.path("history.csv"))
 
     def _say(self, row: dict, better: bool) -> None:
@@ -347,25 +313,3 @@ def seed_dropout(
             distribution.assign_each(state, words)
         else:
             state.assign(words[0])
-
-
-def write_history(state: State, path: Path) -> None:
-    """Write the history so far as CSV, aside and renamed."""
-    aside = path.with_name(path.name + ".part")
-    pd.DataFrame(state.history).to_csv(aside, index=False)
-    os.replace(aside, path)
-
-
-def _save(model, path: Path, contract: InputContract, state: State) -> None:
-    aside = path.with_name("last.part.keras")
-    weights.save_model(model, aside, contract)
-    with zipfile.ZipFile(aside, "a") as archive:
-        archive.writestr(_STATE, json.dumps(asdict(state)))
-    os.replace(aside, path)
-
-
-def _load(path: Path) -> tuple[keras.Model, State]:
-    model, _ = weights.load_model(path, compile=True)
-    with zipfile.ZipFile(path) as archive:
-        state = State(**json.loads(archive.read(_STATE)))
-    return model, state

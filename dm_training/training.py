@@ -78,44 +78,45 @@ def open_session(
     distribution = choose(parsed.distribute)
     train_batch, score_batch = flags.training_batch(parsed, default_batch)
     distribution.check_batch(train_batch)
+    if parsed.jit_compile and distribution.strategy:
+        raise flags.UsageError("--jit-compile: not with --distribute; give one of them")
     seed = environment_seed() if parsed.seed is None else parsed.seed
     precision = flags.set_precision(parsed.precision)
     keras.utils.set_random_seed(seed % 2**32)
     height, width = parsed.img_size or default_size
-    classes = tuple(parsed.class_list or default_classes)
-    sources = {"train": parsed.train, "val": parsed.val, "test": parsed.test}
-    samples = {r: read_samples(sources[r], r, classes=classes) for r in ROLES}
+    samples = _read_roles(parsed, tuple(parsed.class_list or default_classes))
     patients = check_patients(samples)
+    distribution.agree(_common(parsed, samples, seed))
     config = {
         "kind": kind, "seed": seed, "precision": precision, "patients": patients,
         "image_size": [height, width], "train_batch": train_batch,
         "processes": distribution.processes, "replicas": distribution.replicas,
         "counts": {r: s.counts() for r, s in samples.items()}, "flags": vars(parsed),
     }  # fmt: skip
-    run = _open_run(parsed, kind, config, distribution)
+    with distribution.chief_first("an open run folder"):
+        run = Run(parsed.out or f"runs/{kind}", config, overwrite=parsed.overwrite,
+                  resume=parsed.resume, rank=distribution.rank)  # fmt: skip
     run.say(f"patients in one split only: {patients}")
     for role in ROLES:
         run.say(f"{role}: {len(samples[role])} images, {samples[role].counts()}")
     run.say(f"seed {seed}, precision {precision}, batch {train_batch}")
-    stores = {r: _store(parsed, run, r, samples[r], height, width) for r in ROLES}
-    distribution.agree({
-        "the tables": [s.frame.drop(columns="path").to_csv() for s in samples.values()],
-        "the flags": {k: v for k, v in vars(parsed).items() if k != "pixel_cache"},
-    })  # fmt: skip
+    with distribution.chief_first("decoded pixels"):
+        stores = {r: _store(parsed, run, r, samples[r], height, width) for r in ROLES}
     return Session(parsed, run, seed, precision, height, width, train_batch,
                    score_batch, samples, stores, distribution)  # fmt: skip
 
 
-def _open_run(parsed, kind: str, config: dict, distribution: Distribution) -> Run:
-    """The chief opens the folder, then the others look into it."""
-    options = {"overwrite": parsed.overwrite, "resume": parsed.resume}
-    folder = parsed.out or f"runs/{kind}"
-    if distribution.is_chief:
-        run = Run(folder, config, **options)
-        distribution.agree({"an open run folder": 1})
-        return run
-    distribution.agree({"an open run folder": 1})
-    return Run(folder, config, **options, rank=distribution.rank)
+def _read_roles(parsed, classes: tuple[str, ...]) -> dict[str, Samples]:
+    sources = {"train": parsed.train, "val": parsed.val, "test": parsed.test}
+    return {r: read_samples(sources[r], r, classes=classes) for r in ROLES}
+
+
+def _common(parsed, samples: dict[str, Samples], seed: int) -> dict:
+    """What all processes of a training must have alike; paths may differ."""
+    own = {"train", "val", "test", "pixel_cache"}
+    tables = [s.frame.drop(columns="path").to_csv() for s in samples.values()]
+    chosen = {k: v for k, v in vars(parsed).items() if k not in own}
+    return {"the tables": tables, "the flags": chosen, "the seed": seed}
 
 
 def matched_stages(

@@ -66,7 +66,7 @@ class _BareStep:
         self.model, self.contract = networks.build(config["height"], config["width"])
         self.stage = stages.Stage("benchmark", "all", 1e-5, 1)
         plan = _plan(self.stage, None, lambda model: {}, jit_compile)
-        stages._prepare(self.model, self.stage, plan)
+        stages.prepare(self.model, self.stage, plan, stages.State())
         self.batch = tuple(tf.identity(tensor) for tensor in next(iter(stream)))
         self.steps = 2
         self.rate()  # traces
@@ -110,7 +110,7 @@ def _fit(
     timer = _make_timer(emptying)
     run = Run(run_folder, {"kind": "benchmark"})
     plan = _plan(bare.stage, stream, score, False)
-    keeper = stages._Keeper(bare.contract, bare.stage, plan, run, stages.State())
+    keeper = stages.Keeper(bare.contract, bare.stage, plan, run, stages.State())
     board = keras.callbacks.TensorBoard(run.path("tensorboard"), write_graph=False)
     # One epoch more than rounds: in the first, `fit` traces.
     bare.model.fit(

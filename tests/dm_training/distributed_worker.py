@@ -75,12 +75,8 @@ def main():
              for r in ("train", "val")}  # fmt: skip
     stores = {r: datasets.ImageStore(s, height=48, width=40, in_memory=True)
               for r, s in parts.items()}  # fmt: skip
-    if spread.is_chief:
-        run = Run(args.out, {}, resume=args.resume)
-        spread.agree({"folder": 1})
-    else:
-        spread.agree({"folder": 1})
-        run = Run(args.out, {}, rank=spread.rank)
+    with spread.chief_first("folder"):
+        run = Run(args.out, {}, resume=args.resume, rank=spread.rank)
     contract = get_backbone("squeezenet").contract(
         class_names=("neg", "pos"), height=48, width=40
     )
@@ -97,7 +93,7 @@ def main():
         "val_auc", batch_size=args.batch, distribution=spread,
     )  # fmt: skip
     if args.die_at >= 0:
-        keeper = stages._Keeper
+        keeper = stages.Keeper
         dying = Dying()
 
         def on_train_batch_end(self, batch, logs=None):
