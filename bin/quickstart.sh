@@ -65,7 +65,7 @@ demo() {
     cd "$OUT"
     RECIPE="${DM_RECIPE:-$NET-s5-128x1}"
     stage make_phantoms bash "$BIN/00_make_phantoms.sh" raw \
-        --patients 320 --digital-patients 200 --seed "$SEED"
+        --patients 320 --digital-patients 300 --seed "$SEED"
 
     # film: CBIS-DDSM, with outlines
     stage convert_film bash "$BIN/01_convert_cbis_ddsm.sh" raw/cbis-ddsm film --size 384 288
@@ -94,7 +94,7 @@ demo() {
     stage convert_digital bash "$BIN/07_convert_inbreast.sh" raw/inbreast digital \
         --size 384 288
     stage split_digital bash "$BIN/02_split_patients.sh" digital \
-        digital_split --test-share 0.38 --val-share 0.2
+        digital_split --test-share 0.2534 --val-share 0.25
     stage evaluate_before bash "$BIN/06_evaluate.sh" whole/best.keras \
         digital_split/images.csv digital_before
     stage finetune bash "$BIN/08_finetune_inbreast.sh" whole/best.keras \

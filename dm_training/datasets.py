@@ -6,14 +6,15 @@ Training is one endless stream whose element at (epoch, position) depends on not
 starts in the middle, and whichever process of several it is cut for. Evaluation sees
 every image exactly once, the last short batch included.
 
-Drawing is TensorFlow's (stateless, an image at a time), the pixels OpenCV's: a whole
-batch is read and warped into one array by one call, in as many threads as there are
-cores, and nothing is copied after.
+Order and augmentation of an epoch are drawn at its start. Then a whole batch is read
+and warped by OpenCV into one array by one call, in as many threads as there are cores,
+and nothing is copied after.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +23,7 @@ import tensorflow as tf
 from joblib import cpu_count
 
 from dm_training import augment
+from dm_training.batch_memory import BatchMemory
 from dm_training.image_store import ImageStore
 from dm_training.samples import Samples
 
@@ -139,29 +141,20 @@ def make_training_dataset(
     """
     _check_choices(balance, route, batch_size, share)
     cv2.setNumThreads(1)  # batches are made side by side; threads within one only cost
-    plan = _EpochPlan(samples, batch_size, seed, balance, class_weights or {}, share)
+    plan = _EpochPlan(samples, store, batch_size, seed, balance, class_weights or {},
+                      ranges, share)  # fmt: skip
     pixels = _batch_pixels(store, ranges, route)
 
-    def one_epoch(epoch):
-        indices, positions, labels, weights = plan.tensors(epoch)
-        return tf.data.Dataset.from_tensor_slices(
-            (tf.fill((plan.length,), epoch), positions, indices, labels, weights)
-        )
-
-    def drawn(epoch, position, index, label, weight):
-        sample_seed = _sample_seed(seed, epoch, position)
-        return index, label, weight, augment.draw(sample_seed, ranges)
+    def batch(index, label, weight, maps, shifts):
+        return pixels(index, maps, shifts), label, weight
 
     return (
         tf.data.Dataset.range(start_epoch, np.iinfo(np.int32).max)
-        .flat_map(one_epoch)
-        .map(drawn, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size // share.count, drop_remainder=True)
-        .map(lambda index, label, weight, parameters: (
-            pixels(index, parameters), label, weight),
-            num_parallel_calls=cpu_count())
+        .flat_map(lambda epoch: tf.data.Dataset.from_tensor_slices(plan.tensors(epoch)))
+        .map(batch, num_parallel_calls=cpu_count())
         .prefetch(2)
-    )  # fmt: skip
+        .with_options(_fixed_threads())
+    )
 
 
 def make_evaluation_dataset(
@@ -176,81 +169,95 @@ def make_evaluation_dataset(
     return (
         tf.data.Dataset.range(len(samples))
         .batch(batch_size)
-        .map(lambda index: pixels(index, None),
-             num_parallel_calls=cpu_count())
+        .map(pixels, num_parallel_calls=cpu_count())
         .prefetch(2)
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
 class _EpochPlan:
-    """Which samples an epoch takes, in which order and at which weight."""
+    """Which samples an epoch takes, in which order, at which weight, and moved how."""
 
     samples: Samples
+    store: ImageStore
     batch_size: int
     seed: int
     balance: str
     class_weights: dict[int, float]
+    ranges: augment.Ranges
     share: Share
 
     @property
     def steps(self) -> int:
         return steps_per_epoch(self.samples, self.batch_size)
 
-    @property
-    def length(self) -> int:
-        """Positions of an epoch that this process takes."""
-        return self.steps * self.batch_size // self.share.count
-
     def arrays(self, epoch: int) -> tuple[np.ndarray, ...]:
-        """Indices, positions, labels and weights of this process's share."""
-        length = self.steps * self.batch_size
+        """Indices, labels, weights, maps and shifts: (steps, this process's share)."""
+        length, epoch = self.steps * self.batch_size, int(epoch)
         labels = self.samples.labels
         order = epoch_order(
-            labels, seed=self.seed, epoch=int(epoch), length=length,
-            balance=self.balance,
-        ).reshape(self.steps, self.batch_size)  # fmt: skip
-        drawn = labels[order]
-        factor = [self.class_weights.get(k, 1.0)
-                  for k in range(len(self.samples.classes))]  # fmt: skip
-        weights = np.asarray(factor, np.float32)[drawn]
-        if self.balance == "batch-weights":
-            weights *= np.stack([batch_weights(batch) for batch in drawn])
-        positions = np.arange(length, dtype=np.int32).reshape(order.shape)
-        parts = (order, positions, drawn, weights)
-        return tuple(self.share.of(part).reshape(-1) for part in parts)
+            labels, seed=self.seed, epoch=epoch, length=length, balance=self.balance
+        )
+        drawn = augment.draw([self.seed, epoch, 1], length, self.ranges)
+        maps = augment.transforms(drawn, self.store.height, self.store.width)
+        parts = order, labels[order], self._weights(labels[order]), maps, drawn["shift"]
+        return tuple(
+            self.share.of(part.reshape(self.steps, self.batch_size, *part.shape[1:]))
+            for part in parts
+        )
 
-    def tensors(self, epoch: tf.Tensor) -> list[tf.Tensor]:
+    def tensors(self, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The same inside tf.data."""
-        kinds = (tf.int64, tf.int32, tf.int64, tf.float32)
+        kinds = (tf.int64, tf.int64, tf.float32, tf.float32, tf.float32)
         parts = tf.numpy_function(self.arrays, [epoch], kinds)
-        return [tf.ensure_shape(part, (self.length,)) for part in parts]
+        shape = self.steps, self.batch_size // self.share.count
+        return tuple(
+            tf.ensure_shape(part, (*shape, 8) if part is parts[3] else shape)
+            for part in parts
+        )
+
+    def _weights(self, labels: np.ndarray) -> np.ndarray:
+        names = range(len(self.samples.classes))
+        factors = np.array([self.class_weights.get(k, 1.0) for k in names], np.float32)
+        weights = factors[labels]
+        if self.balance == "batch-weights":
+            batches = labels.reshape(self.steps, self.batch_size)
+            weights *= np.concatenate([batch_weights(batch) for batch in batches])
+        return weights
 
 
 def _batch_pixels(store: ImageStore, ranges: augment.Ranges, route: str):
-    """(indices, parameters) -> float32 (B, H, W, 1), inside tf.data."""
+    """(indices, maps, shifts) -> float32 (B, H, W, 1), inside tf.data."""
+    memory, own = BatchMemory(), threading.local()
 
     def moved(indices, maps, shifts):
-        out = np.empty((len(indices), store.height, store.width, 1), np.float32)
+        if not hasattr(own, "scratch"):
+            own.scratch = np.empty((store.height, store.width), np.uint16)
+        out = memory.take((len(indices), store.height, store.width, 1))
         for at, index in enumerate(indices):
             image = store.read(index)
-            augment.warp(image, maps[at], shifts[at], out[at, :, :, 0])
+            augment.warp(image, maps[at], shifts[at], out[at, :, :, 0], own.scratch)
         return out
 
-    def pixels(indices, parameters):
-        if ranges == augment.NONE or route == "tensorflow":
+    def pixels(indices, maps=None, shifts=None):
+        plain = ranges == augment.NONE
+        if plain or route == "tensorflow":
             images = tf.numpy_function(store.batch, [indices], tf.float32)
         else:
-            maps = augment.transforms(parameters, store.height, store.width)
-            images = tf.numpy_function(
-                moved, [indices, maps, parameters["shift"]], tf.float32
-            )
+            images = tf.numpy_function(moved, [indices, maps, shifts], tf.float32)
         images.set_shape((indices.shape[0], store.height, store.width, 1))
-        if ranges != augment.NONE and route == "tensorflow":
-            images = augment.apply(images, parameters)
+        if not plain and route == "tensorflow":
+            images = augment.apply(images, maps, shifts)
         return images
 
     return pixels
+
+
+def _fixed_threads() -> tf.data.Options:
+    """No tuning while it runs: a thread a core is right, and looking for it costs."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _check_choices(balance: str, route: str, batch_size: int, share: Share) -> None:
@@ -263,12 +270,6 @@ def _check_choices(balance: str, route: str, batch_size: int, share: Share) -> N
             f"batch_size must divide by {share.count}, the number of processes, so "
             f"that each takes an equal part; received {batch_size}"
         )
-
-
-def _sample_seed(seed: int, epoch: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """(run seed, epoch, position) -> the two numbers of a stateless seed."""
-    key = tf.constant([seed % 2**31, seed // 2**31], tf.int32)
-    return tf.random.fold_in(tf.random.fold_in(key, epoch), position)
 
 
 def _repeated(rng: np.random.Generator, pool: np.ndarray, length: int) -> np.ndarray:

@@ -23,10 +23,10 @@ ALONE = [
 def both(image, parameters):
     out = np.empty(image.shape, np.float32)
     opencv_workers.augment_into(out, image, parameters)
-    tensors = {name: tf.constant([value], tf.float32)
-               for name, value in parameters.items()}  # fmt: skip
+    drawn = {name: np.array([value], np.float32) for name, value in parameters.items()}
+    maps = augment.transforms(drawn, *image.shape)
     images = tf.constant(image[None, ..., None], tf.float32)
-    return out, augment.apply(images, tensors).numpy()[0, ..., 0]
+    return out, augment.apply(images, maps, drawn["shift"]).numpy()[0, ..., 0]
 
 
 @pytest.mark.parametrize("change", ALONE, ids=str)
