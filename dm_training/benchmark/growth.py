@@ -36,7 +36,7 @@ def run(folder: Path, *, quick: bool, cores: int) -> dict:
     """
     height, width, base = (96, 64, 8) if quick else (576, 448, 100)
     stream, skipped = _stream(folder, (height, width), base, quick=quick)
-    source, count = ((300, 200), 4) if quick else ((4000, 3000), 16)
+    source, count = ((300, 200), 4) if quick else ((4000, 3000), 200)
     return {
         "setting": f"stream: {base} images of {height} x {width} and multiples; "
                    f"conversion: {count} images of {source[0]} x {source[1]}",

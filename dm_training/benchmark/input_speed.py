@@ -36,7 +36,8 @@ def run(folder: Path, *, quick: bool, cores: int) -> dict:
         "width": width, "batch": 8, "workers": cores, "ranges": _ranges(),
         "cache": str(folder / "cache"),
     }  # fmt: skip
-    rates, facts, missing = _measure(config, quick, (*OURS.values(), MEMORY, FILES, OLD))
+    everyone = (*OURS.values(), MEMORY, FILES, OLD)
+    rates, facts, missing = _measure(config, quick, everyone)
     # What a batch costs by itself shows where it holds the paper's two images.
     pairs, _, _ = _measure(config | {"batch": 2}, quick, (OURS["memory"], MEMORY))
     figures = _figures(rates)
