@@ -14,7 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-_BAND = 64  # output rows, whose input stays in the processor's cache
+_BAND = 128  # output rows, whose input stays in the processor's cache
 
 
 @lru_cache(maxsize=4)
