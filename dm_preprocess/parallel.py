@@ -246,8 +246,8 @@ def _lost(item, reason: str, lost: Callable | None):
 
 
 def _jobs(text: str) -> int:
-    if int(text) == 0:
+    if not text.removeprefix("-").isdigit() or int(text) < -1 or int(text) == 0:
         raise argparse.ArgumentTypeError(
-            "must be 1 or more, or -1 for all cores, received 0"
+            f"must be 1 or more, or -1 for all cores, received {text}"
         )
     return int(text)

@@ -249,8 +249,8 @@ def lost_workers():
     except tf.errors.OpError as err:
         if type(err).__name__ not in _GONE or out_of_memory(err):
             raise
-        said = [line for line in str(err).splitlines() if "ollective" in line]
         raise WorkerLost(
-            "another process of this training is gone, so this one stops; start all "
-            f"again with --resume ({(said or [type(err).__name__])[-1].strip()})"
+            "another process of this training is gone, so this one stops; its own "
+            "output says why. Once that is mended, start all again, with --resume if "
+            f"an epoch was done ({type(err).__name__})"
         ) from err

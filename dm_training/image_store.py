@@ -53,6 +53,11 @@ class ImageStore:
             return "memory"
         return "files" if self._cache is None else "cache"
 
+    @property
+    def decoded(self) -> int:
+        """Images that the cache did not hold yet."""
+        return self._cache.decoded if self._cache else 0
+
     def read(self, index: int) -> np.ndarray:
         """The raw grey image number `index`, uint16 (H, W); not to be written to."""
         if self._pixels is not None:

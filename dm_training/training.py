@@ -199,7 +199,8 @@ def _store(parsed, run: Run, role: str, samples: Samples, height: int, width: in
     except OSError as err:
         run.say(f"{role}: no pixel cache, files are decoded in every epoch: {err}")
         return open_store()
-    run.say(f"{role}: {size / 2**30:.1f} GiB of decoded pixels in {folder}")
+    run.say(f"{role}: {size / 2**20:,.0f} MiB of decoded pixels in {folder}, "
+            f"{store.decoded} images decoded now")  # fmt: skip
     return store
 
 

@@ -2,10 +2,11 @@
 
     python tests/benchmarks/network_steps.py [--batch 2] [--checkpointing] [RECIPE ...]
 
-Each row runs in a process of its own at 1152 x 896, all layers trained by Adam in
-float32. The first step, which also traces, is left out. With --checkpointing each row
-runs plain and with gradient checkpointing, alternately, and the ratios are printed:
-absolute times drift on a shared machine, ratios within one run much less.
+Each row runs in a process of its own at 1152 x 896, all layers trained by Adam; memory
+is the process's, or the GPU's where there is one, on Keras's TensorFlow or JAX. The
+first step, which also traces, is left out. With --checkpointing each row runs plain and
+with gradient checkpointing, alternately, and the ratios are printed: absolute times
+drift on a shared machine, ratios within one run much less.
 """
 
 import argparse
@@ -25,9 +26,8 @@ def best_rows():
     return [row.name for row in known[:ROWS]]
 
 
-def measure(name, batch, height, width, steps, checkpointing):
-    """Seconds a step, and the highest resident memory of the process in GiB."""
-    import resource
+def measure(name, batch, height, width, steps, checkpointing, precision):
+    """Seconds a step, and the highest memory of the process or the GPU in GiB."""
     import time
 
     import keras
@@ -37,7 +37,9 @@ def measure(name, batch, height, width, steps, checkpointing):
     from dm_models.checkpointing import checkpoint
     from dm_models.patch_classifier import build_patch_classifier
     from dm_models.whole_image import build_whole_image
+    from dm_training.estimate import used_bytes
 
+    keras.mixed_precision.set_dtype_policy(precision)
     net, _, top = name.split("-", 2)
     contract = get_backbone(net).contract(height=224, width=224)
     patch_model = build_patch_classifier(net, contract=contract)
@@ -47,7 +49,7 @@ def measure(name, batch, height, width, steps, checkpointing):
     model.compile(
         keras.optimizers.Adam(1e-5),
         "sparse_categorical_crossentropy",
-        jit_compile=False,
+        jit_compile=keras.backend.backend() == "jax",
     )
     levels = np.random.default_rng(0).integers(0, 65536, (batch, height, width, 1))
     images, labels = levels.astype(np.float32), np.arange(batch) % 2
@@ -56,8 +58,8 @@ def measure(name, batch, height, width, steps, checkpointing):
     for _ in range(steps):
         model.train_on_batch(images, labels)
     seconds = (time.perf_counter() - began) / steps
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"seconds": seconds, "gib": peak, "parameters": model.count_params()}
+    gib = used_bytes() / 2**30
+    return {"seconds": seconds, "gib": gib, "parameters": model.count_params()}
 
 
 def main():
@@ -68,11 +70,13 @@ def main():
     parser.add_argument("--width", type=int, default=896)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--precision", default="float32")
     parser.add_argument("--one", choices=("plain", "checkpointed"))
     args = parser.parse_args()
     size = (args.batch, args.height, args.width, args.steps)
     if args.one:
-        found = measure(args.recipe[0], *size, args.one == "checkpointed")
+        checkpointed = args.one == "checkpointed"
+        found = measure(args.recipe[0], *size, checkpointed, args.precision)
         print("RESULT " + json.dumps(found))
         return
     print(f"batch {args.batch}, {args.height} x {args.width}, {args.steps} steps each")
@@ -93,6 +97,7 @@ def in_a_process(name, args, way):
     command = [
         sys.executable, __file__, name, "--one", way, "--batch", args.batch,
         "--height", args.height, "--width", args.width, "--steps", args.steps,
+        "--precision", args.precision,
     ]  # fmt: skip
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, check=True

@@ -276,3 +276,14 @@ def test_mask_box_is_half_open_and_none_where_empty():
     assert mask_box(mask) is None
     mask[1:3, 4] = True
     assert mask_box(mask) == (1, 4, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "expected"),
+    # centres of the wanted pixels, in old pixels: 1, 3, 5 (the edge counts upward);
+    # 0.83, 2.5, 4.17
+    [(6, 3, [1, 3, 5]), (5, 3, [0, 2, 4])],
+)
+def test_a_mask_takes_the_pixel_under_the_centre(count, wanted, expected):
+    mask = np.arange(count)[None, :].repeat(2, axis=0)
+    np.testing.assert_array_equal(images.resize_nearest(mask, 2, wanted)[0], expected)

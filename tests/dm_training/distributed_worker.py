@@ -87,7 +87,8 @@ def main():
         two, datasets.steps_per_epoch(parts["train"], args.batch),
         lambda epoch: datasets.make_training_dataset(
             parts["train"], stores["train"], batch_size=args.batch, seed=7,
-            start_epoch=epoch, balance="sampling", share=spread.share),
+            start_epoch=epoch, balance="batch-weights", share=spread.share,
+            class_weights={1: 2.5}),
         partial(outcomes.validation_scores, parts["val"], stores["val"], 3,
                 distribution=spread),
         "val_auc", batch_size=args.batch, distribution=spread,
@@ -102,7 +103,20 @@ def main():
         keeper.on_train_batch_end = on_train_batch_end
     with spread.scope():
         model = build()
-    stages.train(model, contract, plan, run, resume=args.resume)
+    model, _ = stages.train(model, contract, plan, run, resume=args.resume)
+    if spread.strategy:
+        check_replicas_agree(spread.strategy, model)
+
+
+def check_replicas_agree(strategy, model):
+    """All variables but the dropout's masks are the same in every replica."""
+    for variable in model.variables:
+        if "seed_generator" in variable.path:
+            continue
+        each = strategy.run(lambda v=variable: tf.reshape(v.value, (1, -1)))
+        rows = strategy.gather(each, axis=0).numpy()
+        if abs(rows - rows[:1]).max() > 0:
+            sys.exit(f"replicas differ in {variable.path}")
 
 
 if __name__ == "__main__":

@@ -83,6 +83,40 @@ def test_shift_is_clipped_to_the_images_own_range(apply):
     assert shifted.min() == 1000.0  # 0 + 5000 is clipped to 1000 as well
 
 
+def test_the_map_is_the_product_of_its_parts():
+    drawn = parameters(rotation=0.3, shear=0.2, zoom_rows=1.1, zoom_cols=0.9,
+                       flip_cols=-1.0)  # fmt: skip
+    turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    shear = np.array([[1.0, -np.sin(0.2)], [0.0, np.cos(0.2)]])
+    rows_cols = turn @ shear @ np.diag([1.1, -0.9])
+    centre = np.array([4.0, 3.0])  # of 9 x 7
+    offset = centre - rows_cols @ centre
+    found = augment.transforms(drawn, 9, 7)[0]
+    np.testing.assert_allclose(found[[4, 3]], rows_cols[0], atol=1e-6)  # to rows
+    np.testing.assert_allclose(found[[1, 0]], rows_cols[1], atol=1e-6)  # to columns
+    np.testing.assert_allclose(found[[5, 2]], offset, atol=1e-5)
+
+
+def test_draws_fill_their_ranges_and_do_not_hang_together():
+    drawn = augment.draw([3], 5000)
+    ends = {"rotation": np.deg2rad(25), "shear": 0.2, "shift": 20 * 65535 / 255}
+    for name, end in ends.items():
+        assert drawn[name].min() == pytest.approx(-end, rel=0.01)
+        assert drawn[name].max() == pytest.approx(end, rel=0.01)
+    for name in ("zoom_rows", "zoom_cols"):
+        assert drawn[name].min() == pytest.approx(0.8, abs=0.002)
+        assert drawn[name].max() == pytest.approx(1.2, abs=0.002)
+    assert abs(drawn["flip_rows"].mean()) < 0.06 > abs(drawn["flip_cols"].mean())
+    together = np.corrcoef(np.stack(list(drawn.values())))
+    assert np.abs(together - np.eye(7)).max() < 0.06
+
+
+def test_flips_turn_the_sides_they_name():
+    image = np.random.default_rng(1).uniform(0, 1, (2, 5, 4, 1))
+    for number, axes in enumerate([(), (2,), (1,), (1, 2)]):
+        np.testing.assert_array_equal(augment.flip(image, number), np.flip(image, axes))
+
+
 def test_flip_twice_is_the_image_itself():
     image = np.random.default_rng(1).uniform(0, 1, (2, 5, 4, 1))
     for number in range(4):

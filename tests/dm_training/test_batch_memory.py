@@ -43,3 +43,11 @@ def test_a_batch_that_is_kept_is_not_written_over():
         assert np.unique(batch.numpy()).tolist() == [number]
     arrays = [batch.numpy() for batch in data]
     assert [float(a.max()) for a in arrays] == list(range(50))
+
+
+def test_another_size_gets_memory_of_its_own():
+    memory = BatchMemory()
+    memory.take((2, 3))  # nobody holds it: it is free at once
+    other = memory.take((4, 4))
+    assert other.shape == (4, 4) and other.nbytes == 64
+    assert memory.take((3, 2)).shape == (3, 2)

@@ -1,3 +1,5 @@
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -136,6 +138,48 @@ def test_an_image_of_another_size_is_brought_to_size(train):
     source = datasets.ImageStore(train, height=None, width=None).read(0)
     blocks = source.reshape(24, 2, 20, 2).astype(float).mean(axis=(1, 3))
     assert np.abs(small.read(0) - blocks).max() <= 0.5
+
+
+def test_the_stream_weighs_by_batch_and_by_class(train, store):
+    options = {"batch_size": 3, "balance": "batch-weights"}
+    for _, labels, weights in first_batches(train, store, 4, **options):
+        np.testing.assert_array_equal(weights, datasets.batch_weights(labels))
+    both = first_batches(train, store, 4, class_weights={1: 3.0}, **options)
+    for _, labels, weights in both:
+        expected = datasets.batch_weights(labels) * np.where(labels == 1, 3.0, 1.0)
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_a_batch_of_one_class_weighs_one():
+    np.testing.assert_array_equal(datasets.batch_weights(np.array([1, 1])), [1, 1])
+
+
+@pytest.mark.parametrize("other", [{"seed": 6}, {"start_epoch": 1}], ids=str)
+def test_order_and_augmentation_each_depend_on_seed_and_epoch(train, store, other):
+    def plan(seed=5, start_epoch=0):
+        made = datasets._EpochPlan(train, store, 4, seed, "none", {}, augment.PAPER,
+                                   datasets.Share())  # fmt: skip
+        return made.arrays(start_epoch)
+
+    order, _, _, maps, shifts = plan()
+    others, _, _, other_maps, other_shifts = plan(**other)
+    assert not np.array_equal(order, others)
+    assert not np.array_equal(maps, other_maps)
+    assert not np.array_equal(shifts, other_shifts)
+
+
+def test_evaluation_keeps_the_order_where_the_first_read_is_slow(train, store):
+    read = store.read
+
+    def slow(index):
+        time.sleep(0.3 * (index == 0))
+        return read(index)
+
+    store.read = slow
+    seen = np.concatenate(list(datasets.make_evaluation_dataset(
+        train, store, batch_size=2)))[..., 0]  # fmt: skip
+    for number, image in enumerate(seen):
+        np.testing.assert_array_equal(image, read(number))
 
 
 def test_an_unknown_balance_is_refused(train, store):

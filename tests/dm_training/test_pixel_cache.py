@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +69,50 @@ def test_an_image_converted_anew_is_decoded_anew(tmp_path, paths):
     cache = cache_of(tmp_path / "c", paths)
     assert cache.decoded == 1
     np.testing.assert_array_equal(cache.read(2), changed)
+
+
+def test_a_file_of_the_same_size_and_another_time_is_decoded_anew(tmp_path, paths):
+    cache_of(tmp_path / "c", paths)
+    os.utime(paths[3], ns=(1, 1))
+    assert cache_of(tmp_path / "c", paths).decoded == 1
+
+
+def test_files_of_one_name_in_two_folders_do_not_mix(tmp_path, paths):
+    twin = tmp_path / "other" / "0.png"
+    twin.parent.mkdir()
+    state = os.stat(paths[0])
+    twin.write_bytes(Path(paths[0]).read_bytes())
+    os.utime(twin, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert cache_of(tmp_path / "c", [paths[0], str(twin)]).decoded == 2
+
+
+def test_another_fit_is_decoded_anew(tmp_path, paths):
+    cache_of(tmp_path / "c", paths)
+    assert cache_of(tmp_path / "c", paths, fit="pad").decoded == 7
+
+
+def test_a_decoder_that_gives_another_shape_is_refused(tmp_path, paths):
+    with pytest.raises(ValueError, match=r"decoded an image of \(5, 6\)"):
+        cache_of(tmp_path / "c", paths, lambda path: np.zeros((5, 6), np.uint16))
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_no_list_is_there_before_its_pixels(tmp_path, paths, monkeypatch, call):
+    calls, replace = iter((1, 2)), os.replace
+
+    def killed(*names):
+        if next(calls) == call:
+            raise OSError("killed")
+        replace(*names)
+
+    monkeypatch.setattr(pixel_cache.os, "replace", killed)
+    with pytest.raises(OSError, match="killed"):
+        cache_of(tmp_path / "c", paths)
+    monkeypatch.undo()
+    for path in (tmp_path / "c").rglob("*.json"):
+        assert path.with_suffix(".u16").exists()
+    np.testing.assert_array_equal(cache_of(tmp_path / "c", paths).read(0),
+                                  Decoder()(paths[0]))  # fmt: skip
 
 
 def test_sizes_do_not_mix(tmp_path, paths):

@@ -157,6 +157,69 @@ def test_a_non_finite_loss_stops_with_epoch_and_step(tmp_path):
         stages.train(small_model(), CONTRACT, failing, run_in(tmp_path / "r"))
 
 
+def test_a_loss_that_breaks_in_the_last_step_is_not_saved(tmp_path):
+    import tensorflow as tf
+
+    def broken(start_epoch):
+        nan = tf.constant(np.nan, "float32")
+        spoil = lambda n, batch: (*batch[:2], tf.where(n == 3, nan, batch[2]))  # noqa: E731
+        return batches(0).enumerate().map(spoil)
+
+    failing = plan()
+    object.__setattr__(failing, "stream", broken)
+    with pytest.raises(stages.NonFiniteLoss, match="epoch 1, step 4"):
+        stages.train(small_model(), CONTRACT, failing, run_in(tmp_path / "r"))
+    assert not (tmp_path / "r" / "last.keras").exists()
+
+
+def test_dropout_differs_between_seeds_and_epochs():
+    model, seen = small_model(), []
+    states = [v for v in model.variables if "seed_generator" in v.path]
+    for seed, epoch in ((1, 0), (1, 1), (2, 0), (1, 0)):
+        stages.seed_dropout(model, seed, epoch)
+        seen.append(tuple(np.asarray(states[0].value).tolist()))
+    assert seen[0] == seen[3] and len(set(seen)) == 3
+
+
+def test_an_equal_score_is_no_better_one(tmp_path):
+    one = (Stage("all", "all", 1e-2, 2),)
+    todo = plan([0.9, 0.9], stages_=one)
+    _, state = stages.train(small_model(), CONTRACT, todo, run_in(tmp_path / "r"))
+    assert (state.best_epoch, state.since_best) == (1, 1)
+
+
+def test_patience_starts_anew_with_each_stage(tmp_path):
+    todo = plan([0.9, 0.5, 0.5, 0.95, 0.5], es_patience=2)
+    _, state = stages.train(small_model(), CONTRACT, todo, run_in(tmp_path / "r"))
+    # one stale epoch ends stage 1 of two; one more in stage 2 must not end that
+    assert [row["stage"] for row in state.history] == ["top"] * 2 + ["all"] * 3
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3])
+def test_counters_come_back_with_a_resume(tmp_path, killed_after):
+    scores = [0.9, 0.5, 0.6, 0.95, 0.4]
+    options = {"lr_patience": 2, "es_patience": 4}
+    whole = plan(list(scores), **options)
+    _, expected = stages.train(small_model(), CONTRACT, whole, run_in(tmp_path / "w"))
+
+    class Killed(BaseException):
+        pass
+
+    def dying():
+        yield from scores[:killed_after]
+        raise Killed
+
+    part = tmp_path / "part"
+    with pytest.raises(Killed):
+        stages.train(small_model(), CONTRACT, plan(dying(), **options), run_in(part))
+    rest = plan(scores[killed_after:], **options)
+    run = run_in(part, resume=True)
+    _, state = stages.train(small_model(), CONTRACT, rest, run, resume=True)
+    for name, value in vars(expected).items():
+        if name not in ("history", "step_seconds"):
+            assert getattr(state, name) == value, name
+
+
 def test_weight_decay_enters_the_loss_of_its_stage(tmp_path):
     def loss(decay):
         one = (Stage("top", "top", 0.0, 1, decay),)
