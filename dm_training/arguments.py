@@ -33,6 +33,7 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     _add_data(parser)
     _add_schedule(parser)
     _add_run(parser)
+    _add_computing(parser)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -163,6 +164,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     flag("--final-model", metavar="FILE", help="also save the last model here")
     flag("--seed", type=int, help="default: RANDOM_SEED, or 12345")
+
+
+def _add_computing(parser: argparse.ArgumentParser) -> None:
+    flag = parser.add_argument_group("computing").add_argument
     flag(
         "--precision",
         default="auto",

@@ -51,7 +51,7 @@ def whole(table, tmp_path_factory):
     return out, time.monotonic() - began
 
 
-def same_outcome(one, two):
+def assert_same_outcome(one, two):
     histories = [pd.read_csv(out / "history.csv").drop(columns="seconds")
                  for out in (one, two)]  # fmt: skip
     pd.testing.assert_frame_equal(*histories)
@@ -85,7 +85,7 @@ def test_killed_once_in_the_middle_it_ends_as_if_it_had_not_been(
 ):
     out, seconds = whole
     killed_and_resumed(tmp_path / "run", table, [0.6 * seconds])
-    same_outcome(out, tmp_path / "run")
+    assert_same_outcome(out, tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(
     out, seconds = whole
     delays = np.random.default_rng(seed).uniform(0, seconds, 2)
     killed_and_resumed(tmp_path / "run", table, delays.tolist())
-    same_outcome(out, tmp_path / "run")
+    assert_same_outcome(out, tmp_path / "run")
 
 
 def test_killed_as_a_checkpoint_is_written_it_ends_as_if_it_had_not_been(
@@ -110,5 +110,5 @@ def test_killed_as_a_checkpoint_is_written_it_ends_as_if_it_had_not_been(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     finished(start(run, table, "--resume"))
-    same_outcome(out, run)
+    assert_same_outcome(out, run)
     assert not aside.exists()
