@@ -21,6 +21,8 @@ from pathlib import Path
 
 from dm_training.report_page import render_page
 from dm_training.report_parts import (
+    Gallery,
+    GalleryItem,
     Picture,
     ReportError,
     Section,
@@ -33,7 +35,7 @@ from dm_training.report_parts import (
 )
 
 __all__ = [
-    "Picture", "ReportError", "Section", "Table", "figure_table", "format_figure",
+    "Gallery", "GalleryItem", "Picture", "ReportError", "Section", "Table", "figure_table", "format_figure",
     "format_interval", "is_difference", "is_figure", "summary_sections", "write_report",
 ]  # fmt: skip
 

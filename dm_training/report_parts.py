@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _FIGURE = ("value", "low", "high")
 
@@ -52,13 +52,44 @@ class Table:
 
 
 @dataclass(frozen=True)
+class GalleryItem:
+    """One image of a gallery, with an overlay that can be switched on and off.
+
+    Attributes:
+        name: Its image_id.
+        kind: What it is an example of, such as "sure and right" or "missed".
+        image: A PNG or JPEG, its bytes.
+        overlays: Name -> a PNG of the same shape with transparency, its bytes, laid
+            over the image; empty for none.
+        facts: Name -> text or number, shown below; numbers can be sorted by.
+        alt: What the image shows, in words.
+    """
+
+    name: str
+    kind: str
+    image: bytes
+    overlays: Mapping[str, bytes] = field(default_factory=dict)
+    facts: Mapping[str, str | float] = field(default_factory=dict)
+    alt: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images to look through: click to enlarge, overlay on and off, sort."""
+
+    items: Sequence[GalleryItem]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it: paragraphs, then tables, then pictures."""
+    """A heading and what stands under it: paragraphs, tables, pictures, galleries."""
 
     title: str
     paragraphs: Sequence[str] = ()
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
+    galleries: Sequence[Gallery] = ()
 
 
 @dataclass(frozen=True)
