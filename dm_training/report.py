@@ -35,7 +35,8 @@ from dm_training.report_parts import (
 )
 
 __all__ = [
-    "Gallery", "GalleryItem", "Picture", "ReportError", "Section", "Table", "figure_table", "format_figure",
+    "Gallery", "GalleryItem", "Picture", "ReportError", "Section", "Table",
+    "figure_table", "format_figure",
     "format_interval", "is_difference", "is_figure", "summary_sections", "write_report",
 ]  # fmt: skip
 
