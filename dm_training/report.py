@@ -15,14 +15,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dm_training.report_json import render_json
+from dm_training.report_markdown import render_markdown
 from dm_training.report_page import render_page
 from dm_training.report_parts import (
     Gallery,
     GalleryItem,
+    Headline,
     Picture,
     ReportError,
     Section,
@@ -35,11 +39,13 @@ from dm_training.report_parts import (
 )
 
 __all__ = [
-    "Gallery", "GalleryItem", "Picture", "ReportError", "Section", "Table",
-    "figure_table", "format_figure",
-    "format_interval", "is_difference", "is_figure", "summary_sections", "write_report",
+    "Gallery", "GalleryItem", "Headline", "Picture", "ReportError", "Section", "Table",
+    "figure_table", "format_figure", "format_interval", "is_difference", "is_figure",
+    "summary_sections", "write_all", "write_report",
 ]  # fmt: skip
 
+_FILES = "report_files"
+_OWN = re.compile(r"part-\d+-\d+\.(png|jpg|svg)")
 _TOKENS = {"auc": "AUC", "roc": "ROC", "imagenet": "ImageNet", "inbreast": "INbreast",
            "h5": ".h5", "n": "n"}  # fmt: skip
 
@@ -81,12 +87,55 @@ def write_report(
         ReportError: A picture is missing or of another kind; nothing is written then.
     """
     page = render_page(title, sections, lead=lead, footer=footer)
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(out.name + ".part")
-    aside.write_text(page, encoding="utf-8")
-    os.replace(aside, out)
-    return out
+    _replace({Path(out): page.encode("utf-8")})
+    return Path(out)
+
+
+def write_all(
+    folder: str | os.PathLike, title: str, sections: Sequence[Section], *,
+    lead: str = "", footer: str = "",
+) -> list[Path]:  # fmt: skip
+    """Write a report thrice: report.html, report.md with its pictures, report.json.
+
+    All are made before the first is written, and written aside before the first is
+    renamed.
+
+    Args:
+        folder: Made where it is missing. The pictures of the Markdown lie in its
+            `report_files`; those of an earlier report there are removed.
+        title: As `write_report`, as are sections, lead and footer.
+
+    Returns:
+        The paths of the HTML, the Markdown and the JSON.
+
+    Raises:
+        ReportError: As `write_report`; also a row that does not fit its table.
+    """
+    folder = Path(folder)
+    parts = {"lead": lead, "footer": footer}
+    text, pictures = render_markdown(title, sections, files=_FILES, **parts)
+    pages = {
+        "report.html": render_page(title, sections, **parts),
+        "report.md": text,
+        "report.json": render_json(title, sections, **parts),
+    }
+    files = {folder / _FILES / name: data for name, data in pictures.items()}
+    files |= {folder / name: page.encode("utf-8") for name, page in pages.items()}
+    _replace(files)
+    for path in (folder / _FILES).glob("part-*-*.*"):
+        if path not in files and _OWN.fullmatch(path.name):
+            path.unlink()
+    return [folder / name for name in pages]
+
+
+def _replace(files: Mapping[Path, bytes]) -> None:
+    """Write files aside, all of them, and then rename them."""
+    asides = {path: path.with_name(path.name + ".part") for path in files}
+    for path, data in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        asides[path].write_bytes(data)
+    for path, aside in asides.items():
+        os.replace(aside, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

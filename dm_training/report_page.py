@@ -6,28 +6,22 @@ scroll in regions that take the focus, and every picture has its words.
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from string import Template
 
+from dm_training.report_images import data_address, read_picture
 from dm_training.report_parts import (
     Bar,
     Picture,
-    ReportError,
     Section,
     Table,
-    format_interval,
+    check_table,
+    format_cell,
     is_difference,
-    is_figure,
-    p_suffix,
 )
 
-_KINDS = {
-    b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg", b"<svg": "image/svg+xml",
-}  # fmt: skip
 _FIGURE = ("value", "low", "high")
 
 _PAGE = """<!doctype html>
@@ -126,12 +120,7 @@ def _section(name: str, section: Section) -> str:
 
 
 def _table(table: Table) -> str:
-    for row in table.rows:
-        if len(row) != len(table.columns):
-            raise ReportError(
-                f"table {table.caption!r}: a row has {len(row)} cells, the header "
-                f"{len(table.columns)}"
-            )
+    check_table(table)
     caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
     head = f"<thead><tr>{head}</tr></thead>" if any(table.columns) else ""
@@ -149,15 +138,9 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell) -> str:
-    if cell is None:
-        return "–"
     if isinstance(cell, Bar):
         return _bar_svg(cell.figure)
-    if is_figure(cell):
-        return escape(format_interval(cell) + p_suffix(cell))
-    if isinstance(cell, float):
-        return escape(f"{cell:,.4g}")
-    return escape(f"{cell:,}" if type(cell) is int else str(cell))
+    return escape(format_cell(cell))
 
 
 def _bar_svg(figure: Mapping) -> str:
@@ -178,18 +161,8 @@ def _bar_svg(figure: Mapping) -> str:
 
 
 def _picture(picture: Picture) -> str:
-    data = picture.source
-    if not isinstance(data, bytes):
-        if not Path(data).is_file():
-            raise ReportError(f"{data}: no such picture")
-        data = Path(data).read_bytes()
-    kind = next((k for start, k in _KINDS.items() if data.startswith(start)), None)
-    if kind is None:
-        named = "a picture" if isinstance(picture.source, bytes) else picture.source
-        raise ReportError(f"{named}: must be a PNG, JPEG or SVG file")
-    alt = escape(picture.alt or picture.caption, quote=True)
-    text = base64.b64encode(data).decode("ascii")
+    alt = escape(picture.alt or picture.caption)
     wide = ' class="wide"' if picture.wide else ""
     caption = f"<figcaption>{escape(picture.caption)}</figcaption>"
-    image = f'<img src="data:{kind};base64,{text}" alt="{alt}">'
+    image = f'<img src="{data_address(*read_picture(picture))}" alt="{alt}">'
     return f"<figure{wide}>{image}{caption}</figure>"

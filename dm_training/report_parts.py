@@ -7,6 +7,7 @@ without their interval.
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +42,8 @@ class Table:
 
     Attributes:
         columns: The header.
-        rows: Cells: text, numbers, None (a dash), or a figure (a dict with value, low
-            and high), shown with its interval.
+        rows: Cells: text, numbers, None (a dash), a figure (a dict with value, low
+            and high), shown with its interval, or a `Bar`.
         caption: Above it.
     """
 
@@ -75,21 +76,53 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images to look through: click to enlarge, overlay on and off, sort."""
+    """Images to look through: click to enlarge, overlays on and off, sort, filter.
+
+    Attributes:
+        items: In the order first seen.
+        caption: Above them.
+        shown: The overlays that are on at first; None for the first of them alone.
+    """
 
     items: Sequence[GalleryItem]
+    caption: str = ""
+    shown: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A few figures in large print, each with its interval, counts, level and split.
+
+    Attributes:
+        figures: Name -> figure; two to four read well.
+        caption: Above them.
+    """
+
+    figures: Mapping[str, Mapping]
     caption: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it: paragraphs, tables, pictures, galleries."""
+    """A heading and what stands under it.
+
+    Attributes:
+        title: The heading.
+        paragraphs: Text.
+        tables: Below the headlines.
+        pictures: Plots and the like.
+        galleries: Images to look through.
+        headlines: The figures that matter most; above the tables.
+        notices: Warnings, such as "fewer than 10 positives"; above the headlines.
+    """
 
     title: str
     paragraphs: Sequence[str] = ()
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     galleries: Sequence[Gallery] = ()
+    headlines: Sequence[Headline] = ()
+    notices: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -104,12 +137,22 @@ def format_interval(figure: Mapping) -> str:
 
     A figure counts as a difference where it has a `p` or a negative end.
     """
+    value, interval = interval_parts(figure)
+    return f"{value} ({interval})" if interval else value
+
+
+def interval_parts(figure: Mapping) -> tuple[str, str]:
+    """The value and its interval as text; ("not measured", "") where one is no number.
+
+    Returns:
+        Such as ("0.91", "0.86–0.95") or ("+0.16", "+0.08 to +0.24").
+    """
     value, low, high = (float(figure[name]) for name in _FIGURE)
     if not all(map(math.isfinite, (value, low, high))):
-        return "not measured"
+        return "not measured", ""
     if is_difference(figure):
-        return f"{_signed(value)} ({_signed(low)} to {_signed(high)})"
-    return f"{value:.2f} ({low:.2f}–{high:.2f})"
+        return _signed(value), f"{_signed(low)} to {_signed(high)}"
+    return f"{value:.2f}", f"{low:.2f}–{high:.2f}"
 
 
 def format_figure(figure: Mapping, name: str = "AUC") -> str:
@@ -119,15 +162,45 @@ def format_figure(figure: Mapping, name: str = "AUC") -> str:
         `AUC 0.91 (0.86–0.95), n = 150, 75 positive, image level, test split`; what the
         figure does not hold is left out.
     """
-    parts = [f"{name} {format_interval(figure)}".strip()]
+    facts = figure_facts(figure)
+    return ", ".join([f"{name} {format_interval(figure)}".strip(), *facts])
+
+
+def figure_facts(figure: Mapping) -> list[str]:
+    """Count, positives, level, split and p of a figure as text, what it holds of them.
+
+    Returns:
+        Such as ["n = 150", "75 positive", "image level", "test split"].
+    """
+    facts = []
     if figure.get("n") is not None:
-        parts.append(f"n = {figure['n']}")
+        facts.append(f"n = {figure['n']}")
     if figure.get("positives") is not None:
-        parts.append(f"{figure['positives']} positive")
-    parts += [f"{figure[key]} {key}" for key in ("level", "split") if figure.get(key)]
+        facts.append(f"{figure['positives']} positive")
+    facts += [f"{figure[key]} {key}" for key in ("level", "split") if figure.get(key)]
     if figure.get("p") is not None:
-        parts.append(_p_text(figure["p"]))
-    return ", ".join(parts)
+        facts.append(_p_text(figure["p"]))
+    return facts
+
+
+def format_cell(cell) -> str:
+    """A cell of a table or a fact of an image as text; a dash for None and NaN."""
+    if is_figure(cell):
+        return format_interval(cell) + p_suffix(cell)
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, numbers.Integral):
+        return f"{int(cell):,}"
+    if is_number(cell):
+        if not math.isfinite(cell):
+            return "–"
+        return f"{float(cell):,.0f}" if abs(cell) >= 1000 else f"{float(cell):.4g}"
+    return "–" if cell is None else str(cell)
+
+
+def is_number(thing) -> bool:
+    """Whether something is a real number (NumPy's too), and not a truth value."""
+    return isinstance(thing, numbers.Real) and not isinstance(thing, bool)
 
 
 def is_figure(thing) -> bool:
@@ -144,11 +217,21 @@ def figure_table(figures: Mapping[str, Mapping], caption: str = "") -> Table:
     """A table of figures: name, value with interval, the interval drawn, the counts."""
     columns = ["", "value (95 % interval)", "", "n", "positive", "level", "split"]
     rows = [
-        [name, format_interval(figure) + p_suffix(figure), Bar(figure)]
+        [name, figure, Bar(figure)]
         + [figure.get(key) for key in ("n", "positives", "level", "split")]
         for name, figure in figures.items()
     ]
     return Table(columns, rows, caption)
+
+
+def check_table(table: Table) -> None:
+    """Raise a ReportError where a row of a table does not fit its header."""
+    for row in table.rows:
+        if len(row) != len(table.columns):
+            raise ReportError(
+                f"table {table.caption!r}: a row has {len(row)} cells, the header "
+                f"{len(table.columns)}"
+            )
 
 
 def p_suffix(figure: Mapping) -> str:
