@@ -1,8 +1,7 @@
 """The figures: ROC, training curves, confusion matrix, heat maps, intervals.
 
 Every figure is legible without colour (line styles and markers differ, numbers stand
-in the cells) and in colour for the colour-blind (Okabe and Ito's palette). Drawn on
-Agg without pyplot, so that no window, no display and no global state is needed.
+in the cells) and in colour for the colour-blind (`plot_style`).
 """
 
 from __future__ import annotations
@@ -15,28 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps, rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from dm_training import metrics
-
-DPI = 150
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
-MARKERS = ("o", "s", "^", "D", "v", "P")
-_STYLE = {
-    "figure.dpi": DPI, "font.family": "DejaVu Sans", "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#555555",
-    "axes.labelcolor": "#222222", "xtick.color": "#444444", "ytick.color": "#444444",
-    "axes.grid": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.6,
-    "axes.axisbelow": True, "legend.frameon": False, "legend.fontsize": 8.5,
-    "legend.handlelength": 2.8,
-    "lines.linewidth": 1.7,
-}  # fmt: skip
+from dm_training.plot_style import COLOURS, DPI, LINES, MARKERS
+from dm_training.plot_style import STYLE as _STYLE
+from dm_training.plot_style import save as _save
 
 
 def plot_roc(
@@ -93,7 +78,8 @@ def plot_history(history: pd.DataFrame, path: str | os.PathLike) -> Path:
         for axes, name in zip(panels, ["loss", *pairs], strict=True):
             _draw_pair(axes, history, name)
         _draw_stages(panels, history)
-        panels[-1].set_xlabel("epoch")
+        # Also where a stage's name stands: one epoch alone leaves it no room.
+        panels[-1].set(xlabel="epoch", xlim=(0.5, len(history) + 0.5))
         panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         return _save(canvas, path)
 
@@ -271,13 +257,3 @@ def _heat_bar(canvas, axes, label: str) -> None:
     shown = ScalarMappable(Normalize(0, 1), "magma")
     bar = canvas.colorbar(shown, ax=axes, fraction=0.05, pad=0.02, label=label)
     bar.outline.set_visible(False)
-
-
-def _save(canvas: Figure, path: str | os.PathLike) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    FigureCanvasAgg(canvas).print_png(aside, pil_kwargs={"optimize": True},
-                                      metadata={"Software": None})  # fmt: skip
-    os.replace(aside, path)
-    return path

@@ -68,6 +68,17 @@ def test_history_of_any_length_is_drawn(tmp_path, rows):
     assert (drawn(path) < 128).any()
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_epoch_alone_leaves_room_for_its_stage(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(plots, "_save", lambda canvas, path: seen.append(canvas))
+    plots.plot_history(history(stage="all").head(1), tmp_path / "h.png")
+    axes = seen[0].axes[0]
+    seen[0].draw_without_rendering()  # the layout warns where there is no room
+    assert axes.get_xlim() == (0.5, 1.5)
+    assert axes.get_xlim()[0] <= axes.texts[0].xy[0] <= axes.get_xlim()[1]
+
+
 def test_history_without_loss_is_refused(tmp_path):
     with pytest.raises(metrics.MetricError, match="column loss"):
         plots.plot_history(pd.DataFrame({"auc": [0.5]}), tmp_path / "h.png")
