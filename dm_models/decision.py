@@ -2,7 +2,10 @@
 
 Both are fitted on validation images (`dm_training.operating_point`) and never on what
 a figure is reported for; whoever applies them finds here how they came about. They
-travel inside a `.keras` file, beside its input contract, and in an export's folder.
+travel inside a model file, beside its input contract: a member `decision.json` of a
+`.keras`, an attribute of a full `.h5`, a file in an export's folder. They belong to
+the weights they were fitted with: a model that is saved anew holds none until it is
+given one, so that training on never carries an old threshold along.
 
 Source: temperature scaling: Guo, Pleiss, Sun and Weinberger, On calibration of modern
 neural networks, ICML 2017.
@@ -10,23 +13,32 @@ neural networks, ICML 2017.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
 import os
+import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
-from dm_models.layer_files import ModelFileError
+from dm_models.layer_files import ModelFileError, opened_h5
 
 DECISION_FORMAT = 1
 DECISION_MEMBER = "decision.json"
+DECISION_ATTRIBUTE = "dm_decision"
+LEVELS, HOWS, FLIPS = ("image", "breast", "patient"), ("mean", "max"), (1, 4)
 # Scores of 0 and 1 have no logit; float32 cannot tell closer ones from them.
 _EDGE = 1e-7
+_LARGEST_BYTES = 2**20
+# What zipfile raises for a damaged file, damaged data in it, or an unknown packing.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 class DecisionError(ValueError):
@@ -57,13 +69,24 @@ class Decision:
     fitted_on: Mapping = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
+        if not (_is_number(self.temperature) and 0 < self.temperature < math.inf):
             raise DecisionError(
                 f"temperature must be positive, received {self.temperature!r}"
             )
-        if not 0 <= self.threshold <= 1:
+        if not (_is_number(self.threshold) and 0 <= self.threshold <= 1):
             raise DecisionError(
                 f"threshold must lie in [0, 1], received {self.threshold!r}"
+            )
+        for name, known in (("level", LEVELS), ("how", HOWS), ("flips", FLIPS)):
+            if getattr(self, name) not in known:
+                raise DecisionError(
+                    f"{name} must be one of {', '.join(map(str, known))}, received "
+                    f"{getattr(self, name)!r}"
+                )
+        if not isinstance(self.rule, str) or not isinstance(self.fitted_on, Mapping):
+            raise DecisionError(
+                f"rule must be text and fitted_on an object, received {self.rule!r} "
+                f"and {self.fitted_on!r}"
             )
 
     def calibrated(self, scores) -> np.ndarray:
@@ -75,23 +98,44 @@ class Decision:
         return self.calibrated(scores) >= self.threshold
 
     def to_json(self) -> str:
-        """Return the decision as JSON text, with its format number."""
-        fields = {"format": DECISION_FORMAT, **dataclasses.asdict(self)}
-        return json.dumps(fields, indent=2)
+        """Return the decision as JSON text, with its format number.
+
+        Raises:
+            DecisionError: `fitted_on` holds what is no JSON, such as NaN.
+        """
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["fitted_on"] = dict(self.fitted_on)
+        for name, kind in (("threshold", float), ("temperature", float), ("flips", int)):
+            fields[name] = kind(fields[name])
+        try:
+            return json.dumps(
+                {"format": DECISION_FORMAT, **fields}, indent=2, allow_nan=False
+            )
+        except (TypeError, ValueError) as error:
+            raise DecisionError(f"fitted_on must be JSON: {error}") from error
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Decision:
         """Read what `to_json` wrote.
 
         Raises:
-            DecisionError: No JSON object, a later format, or unknown fields.
+            DecisionError: No JSON object, a later format, unknown fields, or values
+                that cannot be.
         """
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DecisionError(f"no JSON: {error}") from error
-        if not isinstance(found, dict) or found.pop("format", None) != DECISION_FORMAT:
-            raise DecisionError(f"format must be {DECISION_FORMAT}")
+        if not isinstance(found, dict):
+            raise DecisionError(
+                f"must be a JSON object, received {type(found).__name__}"
+            )
+        received = found.pop("format", None)
+        if received != DECISION_FORMAT:
+            raise DecisionError(
+                f"format {received!r} is not known; this version reads "
+                f"{DECISION_FORMAT}"
+            )
         known = {each.name for each in dataclasses.fields(cls)}
         if not {"threshold"} <= set(found) <= known:
             raise DecisionError(
@@ -124,28 +168,40 @@ def scaled_scores(scores, temperature: float) -> np.ndarray:
         return scores
     inside = np.clip(scores, _EDGE, 1 - _EDGE)
     logits = np.log(inside) - np.log1p(-inside)
-    return 1 / (1 + np.exp(-logits / temperature))
+    return np.exp(-np.logaddexp(0, -logits / temperature))
 
 
-def store_decision(path: str | Path, decision: Decision) -> None:
-    """Put a decision into a `.keras` file, in place of an earlier one.
+def store_decision(path: str | Path, decision: Decision | None) -> None:
+    """Put a decision into a model file, in place of an earlier one.
 
-    The file is written anew aside and then renamed; all other members stay as they are.
+    The file is written anew aside and then renamed; all else in it stays as it is, byte
+    for byte in a `.keras`.
+
+    Args:
+        path: A `.keras` file, or a full `.h5` of `dm_models.weights.save_model`.
+        decision: None takes away what is there.
 
     Raises:
-        ModelFileError: Not a `.keras` file.
+        ModelFileError: Missing, no model file, or damaged; it is left as it is.
+        DecisionError: `fitted_on` holds what is no JSON.
     """
+    from dm_models.weights import check_model_ending
+
     path = Path(path)
+    check_model_ending(path)
+    text = None if decision is None else decision.to_json()
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file")
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    rewrite = _rewritten_h5 if path.suffix == ".h5" else _rewritten_zip
     try:
-        with zipfile.ZipFile(path) as old, zipfile.ZipFile(aside, "w") as new:
-            for member in old.infolist():
-                if member.filename != DECISION_MEMBER:
-                    new.writestr(member, old.read(member.filename))
-            new.writestr(DECISION_MEMBER, decision.to_json())
+        rewrite(path, aside, text)
+        shutil.copymode(path, aside)
         os.replace(aside, path)
-    except zipfile.BadZipFile as error:
-        raise ModelFileError(f"{path}: not a .keras file: {error}") from error
+    except _DAMAGED as error:
+        raise ModelFileError(
+            f"{path}: not a .keras file, or damaged: {error}"
+        ) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -154,7 +210,7 @@ def read_decision(path: str | Path) -> Decision | None:
     """Read the decision stored with a model; None where there is none.
 
     Args:
-        path: A `.keras` file, an export's folder, or a JSON file.
+        path: A model file (`.keras`, `.h5`), an export's folder, or a JSON file.
 
     Raises:
         ModelFileError: Missing, or what is there cannot be read; the file is named.
@@ -163,19 +219,52 @@ def read_decision(path: str | Path) -> Decision | None:
     try:
         text = _stored_text(path)
         return None if text is None else Decision.from_json(text)
-    except (zipfile.BadZipFile, OSError, DecisionError) as error:
+    except (*_DAMAGED, OSError, DecisionError) as error:
         raise ModelFileError(f"{path}: decision cannot be read: {error}") from error
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _rewritten_zip(path: Path, aside: Path, text: str | None) -> None:
+    """Copy every other member as it comes, so that memory does not grow with it."""
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(aside, "w") as new:
+        for member in old.infolist():
+            if member.filename == DECISION_MEMBER:
+                continue
+            entry = copy.copy(member)  # writing changes it, reading still needs it
+            entry.extra = b""  # sizes beyond 4 GiB, which writing states anew
+            with old.open(member) as source, new.open(entry, "w") as target:
+                shutil.copyfileobj(source, target, 2**20)
+        if text is not None:
+            new.writestr(DECISION_MEMBER, text)
+
+
+def _rewritten_h5(path: Path, aside: Path, text: str | None) -> None:
+    import h5py
+
+    with opened_h5(path):
+        shutil.copyfile(path, aside)
+    with h5py.File(aside, "a") as file:
+        file.attrs.pop(DECISION_ATTRIBUTE, None)
+        if text is not None:
+            file.attrs[DECISION_ATTRIBUTE] = text
 
 
 def _stored_text(path: Path) -> str | bytes | None:
     if path.is_dir():
         path = path / DECISION_MEMBER
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        return path.read_bytes() if path.is_file() else None
     if path.suffix == ".json":
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes()
     if path.suffix == ".h5":
-        return None
+        with opened_h5(path) as file:
+            return file.attrs.get(DECISION_ATTRIBUTE)
     with zipfile.ZipFile(path) as archive:
         if DECISION_MEMBER not in archive.namelist():
             return None
+        size = archive.getinfo(DECISION_MEMBER).file_size
+        if size > _LARGEST_BYTES:
+            raise DecisionError(f"{DECISION_MEMBER} of {size:,} bytes is none of ours")
         return archive.read(DECISION_MEMBER)
