@@ -126,19 +126,24 @@ class Run:
 
 def versions() -> dict:
     """Versions of Python and the packages, Keras's backend and devices in words."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": package_versions(),
+        "keras": devices.describe(),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Name -> version of the packages that a result may depend on."""
     found = {}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "packages": found,
-        "keras": devices.describe(),
-    }
+    return found
 
 
 def write_json(path: str | os.PathLike, value) -> None:

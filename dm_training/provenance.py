@@ -1,0 +1,137 @@
+"""What was run: recipe, data, split, seed, versions, hardware, time.
+
+Read from what a run folder says of itself, never from memory: a report names what
+made its figures, so that another can make them again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from dm_preprocess import tables
+from dm_training.report_parts import Section, Table
+
+_MINUTE, _HOUR = 60, 3600
+
+
+def run_table(runs: Mapping[str, Path]) -> Table | None:
+    """One column a run: recipe, seed, sizes, steps, time, device. None without runs."""
+    facts = {name: _run_facts(run) for name, run in runs.items()}
+    labels = list(dict.fromkeys(label for each in facts.values() for label in each))
+    rows = [[label, *(each.get(label) for each in facts.values())] for label in labels]
+    return Table(["", *facts], rows, "Training") if rows else None
+
+
+def data_table(images: Path | None) -> Table | None:
+    """Women, images and positives of each split of an image table."""
+    if images is None:
+        return None
+    frame = tables.read_images(images)
+    rows = []
+    for split in tables.SPLITS:
+        own = frame[frame["split"] == split]
+        if len(own):
+            named = own["patient_id"].nunique()
+            rows.append([split, named, len(own), int((own["label"] == 1).sum())])
+    caption = f"Data: {split_text(images)}"
+    return Table(["split", "women", "images", "positive"], rows, caption)
+
+
+def split_text(images: Path) -> str:
+    """How the split of an image table was made, by the splits.json beside it."""
+    found = _json(Path(images).with_name("splits.json"))
+    if not found:
+        return "split as the table has it (no splits.json beside it)"
+    shares = [f"{name.replace('_', ' ')} {found[name]:g}"
+              for name in ("test_share", "val_share") if name in found]  # fmt: skip
+    return ", ".join([f"split {found['scheme']!r} by patient, seed {found['seed']}",
+                      *shares])  # fmt: skip
+
+
+def audit_sections(audit: Path | None, converted: Path | None) -> list[Section]:
+    """What was odd in the data: the audit's findings and the conversion's.
+
+    Args:
+        audit: audit.json or the folder that holds it; None for none.
+        converted: The converted data set's folder, with its index.json; None for none.
+
+    Returns:
+        One section, with near-duplicates first; none where nothing was looked at.
+    """
+    found, notices, shown = _audit_findings(audit), [], []
+    if audit is not None:
+        notices, shown = _duplicates(found), [_findings_table(found)]
+    oddities = _json(converted / "index.json") if converted else {}
+    if oddities.get("oddities"):
+        rows = [[kind.replace("_", " "), count]
+                for kind, count in oddities["oddities"].items()]  # fmt: skip
+        shown.append(Table(["met in conversion", "times"], rows,
+                           f"Conversion of {oddities.get('source', 'the data')}; each "
+                           "is a row of oddities.csv"))  # fmt: skip
+    if not shown:
+        return []
+    return [Section("What was odd in the data", notices, [t for t in shown if t.rows])]
+
+
+def _audit_findings(audit: Path | None) -> list[dict]:
+    if audit is None:
+        return []
+    path = Path(audit)
+    path = path / "audit.json" if path.is_dir() else path
+    return json.loads(path.read_text(encoding="utf-8"))["findings"]
+
+
+def _duplicates(findings: list[dict]) -> list[str]:
+    across = [one for one in findings if one["check"].endswith("across_splits")]
+    if not across:
+        return ["No identical or nearly identical images were found between splits."]
+    return [f"Between splits: {one['message']}: {', '.join(one['items'][:5])}"
+            for one in across]  # fmt: skip
+
+
+def _findings_table(findings: list[dict]) -> Table:
+    rows = [
+        [one["severity"], one["message"], "; ".join(one["items"][:3])]
+        for one in findings
+    ]
+    return Table(["", "finding", "such as"], rows, "Audit")
+
+
+def _run_facts(run: Path) -> dict:
+    config, versions = _json(run / "config.json"), _json(run / "versions.json")
+    found, flags = _json(run / "metrics.json"), config.get("flags", {})
+    devices = versions.get("keras", {})
+    size = config.get("image_size")
+    start = flags.get("patch_model_state") or flags.get("resume_from")
+    facts = {
+        "recipe": flags.get("recipe"),
+        "starts from": Path(start).parent.name + "/" + Path(start).name if start
+        else None,
+        "seed": config.get("seed"),
+        "image size": f"{size[0]} x {size[1]}" if size else None,
+        "batch, precision": f"{config.get('train_batch')}, {config.get('precision')}",
+        "women in one split only": config.get("patients"),
+        "epochs (best)": f"{found.get('epochs')} ({found.get('best_epoch')})",
+        "steps": found.get("steps"),
+        "time": time_text(found.get("seconds")),
+        "device": f"{', '.join(devices.get('devices', []))}, "
+        f"{versions.get('cpus')} cores, {devices.get('backend')}",
+    }  # fmt: skip
+    return {label: fact for label, fact in facts.items() if fact is not None}
+
+
+def time_text(seconds: float | None) -> str | None:
+    """Seconds as `35 s`, `4.2 minutes` or `3.1 hours`."""
+    if seconds is None:
+        return None
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * _HOUR:
+        return f"{seconds / _MINUTE:.1f} minutes"
+    return f"{seconds / _HOUR:.1f} hours"
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
