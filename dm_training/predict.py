@@ -210,7 +210,7 @@ def _predict(arguments, out: Path) -> int:
     from dm_training.reading import readable
 
     model, contract = weights.load_model(arguments.model)
-    _check_whole_image(contract, arguments.model)
+    check_whole_image(contract, arguments.model)
     samples = samples_of_paths(arguments.paths, arguments.split)
     store, samples, failed = readable(samples, contract)
     for image_id, reason in failed:
@@ -226,7 +226,8 @@ def _predict(arguments, out: Path) -> int:
     return 1 if failed else 0
 
 
-def _check_whole_image(contract, path: str) -> None:
+def check_whole_image(contract, path) -> None:
+    """Refuse a model whose classes are not neg and pos."""
     from dm_models.weights import ModelFileError
 
     if tuple(contract.class_names) != tables.IMAGE_CLASSES:
