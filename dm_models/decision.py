@@ -105,8 +105,9 @@ class Decision:
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["fitted_on"] = dict(self.fitted_on)
-        for name, kind in (("threshold", float), ("temperature", float), ("flips", int)):
-            fields[name] = kind(fields[name])
+        fields["threshold"] = float(self.threshold)
+        fields["temperature"] = float(self.temperature)
+        fields["flips"] = int(self.flips)
         try:
             return json.dumps(
                 {"format": DECISION_FORMAT, **fields}, indent=2, allow_nan=False
