@@ -79,7 +79,7 @@ def receptive_field(
     layer = layer or last_map(model)
     fields: dict[int, tuple[int, int]] = {}
     for each in model.layers:
-        before = [fields[id(tensor)] for tensor in _tensors(each.input)
+        before = [fields[id(tensor)] for tensor in tensors_of(each.input)
                   if id(tensor) in fields]  # fmt: skip
         field, step = max(before, default=(1, 1))
         kernel, stride = _window(each)
@@ -122,11 +122,20 @@ def cell_centres(
     return rows, cols
 
 
+def tensors_of(found) -> Iterator:
+    """Yield a layer's input tensors, whether they are one, a list or nested lists."""
+    if isinstance(found, (list, tuple)):
+        for each in found:
+            yield from tensors_of(each)
+    else:
+        yield found
+
+
 def _reach(model: keras.Model, layer, length: int, axis: int) -> _Reach:
     """Follow one axis through the layers up to one of them."""
     found: dict[int, _Reach] = {}
     for each in model.layers:
-        before = [found[id(tensor)] for tensor in _tensors(each.input)
+        before = [found[id(tensor)] for tensor in tensors_of(each.input)
                   if id(tensor) in found]  # fmt: skip
         if isinstance(each, keras.layers.InputLayer):
             found[id(each.output)] = _Reach(0, 0, 1, length)
@@ -180,12 +189,3 @@ def _padding(layer, axis: int, count: int, kernel: int, stride: int) -> tuple[in
         return 0, 0
     total = max((-(-count // stride) - 1) * stride + kernel - count, 0)
     return total // 2, total - total // 2
-
-
-def _tensors(found) -> Iterator:
-    """An input's tensors, whether it is one, a list or nested lists."""
-    if isinstance(found, (list, tuple)):
-        for each in found:
-            yield from _tensors(each)
-    else:
-        yield found

@@ -137,6 +137,7 @@ def test_two_processes_with_half_a_batch_each_end_with_the_weights_of_one(
     [
         "dm_training/test_stages.py",  # a killed training resumes to the same weights
         "dm_models/test_checkpointing.py",
+        "dm_models/test_grad_cam.py",
         "dm_training/test_overlays.py",
     ],
 )
