@@ -200,7 +200,9 @@ def _run(options: argparse.Namespace) -> int:
     facts = _facts(images, options)
     _print_counts(facts, images)
     for name in ("path", "source_path"):
-        images[name] = [_rebase(cell, options.images, table) for cell in images[name]]
+        images[name] = [
+            tables.rebase(cell, options.images, table) for cell in images[name]
+        ]
     tables.write_table(images, table, "images")
     _write_json(facts, summary)
     print(f"wrote the split of {len(images)} images to {table} and {summary}")
@@ -292,14 +294,6 @@ def _print_counts(facts: dict, images: pd.DataFrame) -> None:
             f"official split; --both-sides {facts['both_sides']} decided"
         )
     print(f"grey mean of the training images: {facts['grey_mean']:.2f} (of 0-255)")
-
-
-def _rebase(cell: str, old_table: str | os.PathLike, new_table: Path) -> str:
-    """A path cell seen from the new table's folder; an absolute one stays."""
-    if not cell or os.path.isabs(cell):
-        return cell
-    target = tables.resolve(cell, old_table).resolve()
-    return Path(os.path.relpath(target, new_table.parent.resolve())).as_posix()
 
 
 def _write_json(facts: dict, path: Path) -> None:

@@ -149,6 +149,16 @@ def resolve(cell: str, table_path: str | os.PathLike) -> Path:
     return Path(table_path).parent / cell
 
 
+def rebase(
+    cell: str, old_table: str | os.PathLike, new_table: str | os.PathLike
+) -> str:
+    """A path cell seen from a new table's folder; an absolute or empty one stays."""
+    if not cell or os.path.isabs(cell):
+        return cell
+    target = resolve(cell, old_table).resolve()
+    return Path(os.path.relpath(target, Path(new_table).parent.resolve())).as_posix()
+
+
 def check_disjoint_patients(frame: pd.DataFrame, *, where: str) -> None:
     """Refuse a table in which one patient stands in two splits.
 
