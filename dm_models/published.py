@@ -1,11 +1,13 @@
-"""What the paper printed: every row of its Tables 1 to 3, by recipe name.
+"""What the paper printed: every row of its Tables 1 to 4 and of its ensembles.
 
 Names are those of the recipes: `NET-SET` for a patch classifier, `NET-SET-random` where
 it starts from random weights, and `NET-SET-TOP` for a whole-image classifier.
 
 Source:
     Shen et al. 2018, Tables 1 (test accuracy of patches), 2 and 3 (test AUC per image
-    of one model on DDSM, with and without the mean over four flips).
+    of one model on DDSM, with and without the mean over four flips), 4 (AUC per image
+    on INbreast after fine-tuning on so many women); 3.1.4 and 3.2.2 (ensembles, the
+    two-step approach).
 """
 
 from __future__ import annotations
@@ -49,6 +51,41 @@ class ImageRow:
     best: bool = False
 
 
+@dataclass(frozen=True)
+class TransferRow:
+    """A row of Table 4: fine-tuned on INbreast, AUC per image of its other 30 %.
+
+    Attributes:
+        patients, images: Trained on.
+        aucs: One for each model of `FOUR_BEST`, in their order.
+        whole: The row of all the training women.
+    """
+
+    patients: int
+    images: int
+    aucs: tuple[float, float, float, float]
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class EnsembleRow:
+    """The mean of the four best models' augmented predictions.
+
+    Attributes:
+        source: Where the paper says so.
+        data: "DDSM" or "INbreast".
+        auc: Per image.
+        sensitivity, specificity: At the operating point that the paper names; it does
+            not say how it was chosen.
+    """
+
+    source: str
+    data: str
+    auc: float
+    sensitivity: float
+    specificity: float
+
+
 PATCH_ROWS = (
     PatchRow("resnet50-s1-random", 0.97, 198),
     PatchRow("resnet50-s1", 0.99, 99),
@@ -82,6 +119,31 @@ IMAGE_ROWS = (
     ImageRow("vgg16-s10-hm-pool1-fc2048-1024", _VGG, 0.69, None, 50),
     ImageRow("yaroslav-s10-hm-pool5-fc16-8", "published model"),
 )
+
+# The paper's names for the four best, by patch net and top, in Table 4's order.
+FOUR_BEST = {
+    "Resnet-Resnet": "resnet50-s10-512-512-1024x2",
+    "Resnet-VGG": "resnet50-s10-256x1+128x1",
+    "VGG-VGG": "vgg16-s10-256x1+128x1",
+    "VGG-Resnet": "vgg16-s10-512-512-1024x2",
+}
+
+TRANSFER_ROWS = (
+    TransferRow(20, 79, (0.92, 0.88, 0.87, 0.89)),
+    TransferRow(30, 117, (0.93, 0.94, 0.93, 0.90)),
+    TransferRow(40, 159, (0.93, 0.95, 0.93, 0.93)),
+    TransferRow(50, 199, (0.94, 0.95, 0.94, 0.93)),
+    TransferRow(60, 239, (0.95, 0.95, 0.95, 0.94)),
+    TransferRow(72, 280, (0.95, 0.95, 0.95, 0.95), whole=True),
+)
+
+ENSEMBLE_ROWS = (
+    EnsembleRow("3.1.4, Figure 3a", "DDSM", 0.91, 0.861, 0.801),
+    EnsembleRow("3.2.2, Figure 3b", "INbreast", 0.98, 0.867, 0.961),
+)
+
+TWO_STEP_AUC = 0.73
+"""The heatmap, its regions and a random forest, on DDSM (3.1.4)."""
 
 
 def image_row(name: str) -> ImageRow | None:
