@@ -28,7 +28,7 @@ class Leash:
 
     def __enter__(self) -> Leash:
         self._watcher = subprocess.Popen(
-            [sys.executable, "-S", __file__], stdin=subprocess.PIPE, text=True,
+            [sys.executable, "-I", "-S", __file__], stdin=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
         return self

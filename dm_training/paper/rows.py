@@ -38,6 +38,7 @@ class Wanted:
         images: Whole-image classifiers, by recipe name.
         tuned: Whole-image classifiers to be fine-tuned on the digital images.
         curves: Those of which the learning curve is wanted.
+        ensembles: Whether the means of the four best are.
         forest: Whether the two-step baseline is.
     """
 
@@ -45,6 +46,7 @@ class Wanted:
     images: tuple[str, ...]
     tuned: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
+    ensembles: bool = False
     forest: bool = False
 
 
@@ -85,5 +87,6 @@ def wanted(parts: Collection[str]) -> Wanted:
         images=tuple(dict.fromkeys(images)),
         tuned=four if of_four else (),
         curves=four if "table4" in parts else (),
+        ensembles=bool({"figure3", "ensemble"} & set(parts)),
         forest=forest,
     )

@@ -66,10 +66,7 @@ def check_plan(plan: Sequence[Stage], out: Path) -> None:
 
 
 def is_done(stage: Stage, out: Path) -> bool:
-    """Whether the stage ended well, with this very command, and its product is there.
-
-    A stage counts as undone once one that it needs was done later than itself.
-    """
+    """Whether the stage ended well, with this very command, and its product is there."""
     done = _marker(stage, out)
     return bool(done) and done["command"] == stage.text() and (
         not stage.product or (out / stage.product).exists()
@@ -118,7 +115,11 @@ def run(
 
     Returns:
         Stage name -> what became of it, in the plan's order.
+
+    Raises:
+        PlanError: A stage stands before one it needs, or the folder is in use.
     """
+    _check_order(plan)
     slots = list(gpus) or [None]
     outcomes: dict[str, Outcome] = {}
     with locked(out) as lock, Leash() as leash, ThreadPoolExecutor(len(slots)) as pool:
@@ -128,6 +129,18 @@ def run(
         finally:
             runner.end_all()
     return {stage.name: outcomes[stage.name] for stage in plan}
+
+
+def _check_order(plan: Sequence[Stage]) -> None:
+    seen: set[str] = set()
+    for stage in plan:
+        missing = set(stage.needs) - seen
+        if missing:
+            raise PlanError(
+                f"stage {stage.name} needs {', '.join(sorted(missing))}, which must "
+                "stand before it in the plan"
+            )
+        seen.add(stage.name)
 
 
 def _drain(waiting: list[Stage], outcomes: dict, slots: list, pool, runner) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dm_models.published import image_row
+from dm_models.published import FOUR_BEST, image_row
 from dm_training.paper import rows
 from dm_training.paper.scales import Scale
 
@@ -94,6 +94,8 @@ def build_plan(settings: Settings, parts: Collection[str]) -> list[Stage]:
     if digital:
         plan += _digital(settings)
     plan += [_tuned(settings, name) for name in wanted.tuned]
+    if wanted.ensembles:
+        plan += [_ensemble("film", "whole"), _ensemble("digital", "tuned")]
     plan += [_curve(settings, name) for name in wanted.curves]
     if scale.stand_ins:
         plan.append(_rehearsal(settings, [*wanted.patches, *wanted.images]))
@@ -228,6 +230,18 @@ def _tuned(settings: Settings, row: str) -> Stage:
          *settings.scale.tuning_flags),
         (f"whole.{row}", "digital.split"), f"tuned/{row}", f"tuned/{row}/metrics.json",
         ("--resume",),
+    )  # fmt: skip
+
+
+def _ensemble(data: str, kind: str) -> Stage:
+    """The mean of the four best models' augmented predictions, on val and on test."""
+    runs = [f"{kind}/{row}" for row in FOUR_BEST.values()]
+    return Stage(
+        f"ensemble.{data}",
+        ("python", "-m", "dm_training.ensemble", *runs, "--split", "val", "test",
+         "--out", f"ensemble/{data}.csv"),
+        tuple(f"{kind}.{row}" for row in FOUR_BEST.values()), f"ensemble/{data}.csv",
+        f"ensemble/{data}.csv", ("--overwrite",),
     )  # fmt: skip
 
 
