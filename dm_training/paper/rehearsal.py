@@ -131,7 +131,7 @@ def _words(name: str, one: dict) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 0, or 1 where a row's loss is no number or nothing moved."""
+    """Run the command line; 1 where a loss is no number or nothing was learned."""
     parser = argparse.ArgumentParser(
         prog="python -m dm_training.paper.rehearsal", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

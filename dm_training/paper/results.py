@@ -1,52 +1,23 @@
-"""Reads what the stages left behind and sets it beside what the paper printed."""
+"""Reads what the stages of a reproduction left behind."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from dm_models import published
-from dm_models.published import FOUR_BEST
-from dm_models.tops import parse_top
 from dm_preprocess import tables as data_tables
 from dm_training import metrics
-from dm_training.paper import rehearsal, rows
+from dm_training.intervals import deviation, logit_interval
+from dm_training.paper import rehearsal
 from dm_training.paper.schedule import DONE, Outcome
 from dm_training.paper.stages import Settings
-from dm_training.paper.tables import PaperTable, difference
+from dm_training.resampling import group_codes, weighted_auc, woman_weights
 from dm_training.runs import read_json
-
-_PATCH = {
-    "row": "recipe", "used": "net used", "paper": "paper", "ours": "ours (95 %)",
-    "difference": "ours − paper", "paper_epochs": "best epoch, paper",
-    "epochs": "ours", "status": "",
-}  # fmt: skip
-_IMAGE = {
-    "row": "recipe", "used": "net used", "paper": "AUC, paper",
-    "ours": "AUC, ours (95 %)", "difference": "ours − paper",
-    "paper_augmented": "A-AUC, paper", "augmented": "A-AUC, ours (95 %)",
-    "augmented_difference": "ours − paper", "paper_epochs": "best epoch, paper",
-    "epochs": "ours", "status": "",
-}  # fmt: skip
-_TRANSFER = {
-    "women": "women", "paper_images": "images, paper", "images": "ours",
-    "model": "model", "used": "net used", "paper": "AUC, paper",
-    "ours": "AUC, ours (95 %)", "difference": "ours − paper", "draws": "draws",
-    "status": "",
-}  # fmt: skip
-_ENSEMBLE = {
-    "data": "data", "model": "model", "used": "net used", "paper": "AUC, paper",
-    "ours": "AUC, ours (95 %)", "difference": "ours − paper",
-    "paper_sensitivity": "sensitivity, paper", "sensitivity": "ours (95 %)",
-    "sensitivity_difference": "ours − paper", "paper_specificity": "specificity, paper",
-    "specificity": "ours (95 %)", "specificity_difference": "ours − paper",
-    "status": "",
-}  # fmt: skip
-_IN_FOUR = "one of the four"
 
 
 @dataclass(frozen=True)
@@ -104,175 +75,41 @@ class Results:
         return f"not trained; built with {one['weights']:,} weights, {step}{sound}"
 
 
-def all_tables(results: Results, parts: Collection[str]) -> list[PaperTable]:
-    """The tables that some parts have, in the paper's order."""
-    makers = {
-        "table1": patch_table,
-        "table2": lambda r: image_table(r, "table2"),
-        "table3": lambda r: image_table(r, "table3"),
-        "table4": transfer_table,
-        "ensemble": ensemble_table,
-    }
-    shown = {"ensemble"} if "figure3" in parts else set()
-    return [make(results) for part, make in makers.items()
-            if part in shown | set(parts)]  # fmt: skip
+def read_test(path: Path) -> pd.DataFrame:
+    """The labelled rows of a run's table of test predictions."""
+    frame = data_tables.read_predictions(path)
+    return frame[frame["y_true"].notna()]
 
 
-def patch_table(results: Results) -> PaperTable:
-    """Table 1."""
-    lines = []
-    for row in rows.patch_rows():
-        found = results.metrics_of(f"patch.{row.name}") or {}
-        ours = found.get("test_accuracy")
-        lines.append({
-            "row": row.name, "used": _used(results, row.name), "paper": row.accuracy,
-            "ours": ours, "difference": difference(ours, row.accuracy),
-            "paper_epochs": row.epochs, "epochs": _epochs(found),
-            "status": results.status(row.name, f"patch.{row.name}"),
-        })  # fmt: skip
-    notes = ["Accuracy over five classes on test patches; the interval (Wilson's) "
-             "takes patches as independent, which overlapping ones are not."]  # fmt: skip
-    return PaperTable("table1", rows.PARTS["table1"], _PATCH, lines,
-                      notes + _notes(results))  # fmt: skip
+def mean_auc_figure(
+    frames: Sequence[pd.DataFrame], *, n: int = 2000, seed: int = 0
+) -> dict:
+    """The mean of several trainings' AUCs on the same test images, as a figure.
 
+    Args:
+        frames: Prediction tables of the same images, in any order.
+        n: Bootstrap draws of women; each draw is the same for all tables.
+        seed: Of the draws.
 
-def image_table(results: Results, part: str) -> PaperTable:
-    """Table 2 or 3."""
-    lines = []
-    for row in rows.image_rows(part):
-        found = results.metrics_of(f"whole.{row.name}") or {}
-        ours, augmented = found.get("test_auc"), found.get("test_auc_augmented")
-        status = results.status(row.name, f"whole.{row.name}")
-        lines.append({
-            "row": row.name, "used": _used(results, row.name), "paper": row.auc,
-            "ours": ours, "difference": difference(ours, row.auc),
-            "paper_augmented": row.augmented_auc, "augmented": augmented,
-            "augmented_difference": difference(augmented, row.augmented_auc),
-            "paper_epochs": row.epochs, "epochs": _epochs(found),
-            "status": f"{status}; {_IN_FOUR}" if row.best else status,
-            "notation": parse_top(row.name.split("-", 2)[2]).notation,
-            "best": row.best,
-        })  # fmt: skip
-    notes = ["AUC per image of one model; A-AUC: mean over four flips."]
-    return PaperTable(part, rows.PARTS[part], _IMAGE, lines, notes + _notes(results))
+    Returns:
+        A figure; its interval is that of the test women, the trainings as they are.
 
-
-def transfer_table(results: Results) -> PaperTable:
-    """Table 4: rows of fewer women from the learning curves, of all from fine-tuning."""
-    lines = []
-    for row in published.TRANSFER_ROWS:
-        for (model, recipe), paper in zip(FOUR_BEST.items(), row.aucs, strict=True):
-            found = _transfer(results, recipe, None if row.whole else row.patients)
-            women = f"all ({row.patients} in the paper)" if row.whole else row.patients
-            lines.append({
-                "women": women, "paper_images": row.images, "model": model,
-                "used": _used(results, recipe), "paper": paper,
-                "difference": difference(found.get("ours"), paper), **found,
-            })  # fmt: skip
-    return PaperTable("table4", rows.PARTS["table4"], _TRANSFER, lines,
-                      _notes(results))  # fmt: skip
-
-
-def _transfer(results: Results, recipe: str, women: int | None) -> dict:
-    """One cell of Table 4: `ours`, `images`, `draws`, `status`."""
-    if women is None:
-        found = results.metrics_of(f"tuned.{recipe}")
-        status = results.status(recipe, f"tuned.{recipe}")
-        if not found:
-            return {"status": status}
-        counts = read_json(results.out / f"tuned/{recipe}/config.json")["counts"]
-        return {"ours": found["test_auc"], "draws": 1, "status": status,
-                "images": sum(counts["train"].values())}  # fmt: skip
-    if women not in results.settings.scale.curve_sizes:
-        return {"status": f"not run at the {results.settings.scale.name} scale"}
-    status = results.status(recipe, f"curve.{recipe}")
-    return {"status": status}
-
-
-def ensemble_table(results: Results) -> PaperTable:
-    """The means of the four best, the models themselves, and the two-step baseline."""
-    film, digital = results.settings.scale.data
-    lines = []
-    for data, name, kind, paper in zip(
-        ("film", "digital"), (film, digital), ("whole", "tuned"),
-        published.ENSEMBLE_ROWS, strict=True,
-    ):  # fmt: skip
-        lines += [_single(results, name, kind, model, row)
-                  for model, row in FOUR_BEST.items()]  # fmt: skip
-        lines.append(_mean(results, data, name, paper))
-    lines.insert(len(FOUR_BEST) + 1, _two_step(results, film))
-    notes = [
-        "Every AUC per image; of a model, the mean over four flips. Sensitivity and "
-        "specificity at the threshold that was fitted on validation images; the paper "
-        "does not say how its own was chosen.",
-    ]  # fmt: skip
-    return PaperTable("ensemble", rows.PARTS["ensemble"], _ENSEMBLE, lines,
-                      notes + _notes(results))  # fmt: skip
-
-
-def _single(results: Results, data: str, kind: str, model: str, row: str) -> dict:
-    found = results.metrics_of(f"{kind}.{row}") or {}
-    ours = found.get("test_auc_augmented")
-    paper = published.image_row(row).augmented_auc if kind == "whole" else None
-    return {"data": data, "model": model, "used": _used(results, row), "paper": paper,
-            "ours": ours, "difference": difference(ours, paper),
-            "status": results.status(row, f"{kind}.{row}")}  # fmt: skip
-
-
-def _mean(results: Results, data: str, name: str, paper) -> dict:
-    line = {"data": name, "model": "mean of the four", "paper": paper.auc,
-            "used": "the four above", "paper_sensitivity": paper.sensitivity,
-            "paper_specificity": paper.specificity,
-            "status": _ran(results, f"ensemble.{data}")}  # fmt: skip
-    test = results.predictions(f"ensemble/{data}.csv", "test")
-    if test is None:
-        return line
-    ours = metrics.auc_figure(test, seed=results.settings.seed)
-    line |= {"ours": ours, "difference": difference(ours, paper.auc)}
-    return line | _operating(results, data, test, paper)
-
-
-def _operating(results: Results, data: str, test, paper) -> dict:
-    return {}
-
-
-def _two_step(results: Results, data: str) -> dict:
-    found = results.metrics_of("forest") or {}
-    ours = found.get("test_auc")
-    return {
-        "data": data, "model": "two steps: heatmap, random forest",
-        "used": _used(results, rows.TWO_STEP_PATCH), "paper": published.TWO_STEP_AUC,
-        "ours": ours, "difference": difference(ours, published.TWO_STEP_AUC),
-        "status": _ran(results, "forest"),
-    }  # fmt: skip
-
-
-def _ran(results: Results, stage: str) -> str:
-    outcome = results.outcomes.get(stage)
-    if outcome is None:
-        return "not asked for"
-    return "" if outcome.status == DONE else f"{outcome.status}: {outcome.why}"
-
-
-def _used(results: Results, row: str) -> str:
-    scale = results.settings.scale
-    return scale.net_used(row) if scale.is_trained(row) else "none"
-
-
-def _epochs(found: Mapping) -> str | None:
-    if not found:
-        return None
-    return f"{found['best_epoch']} of {found['epochs']}"
-
-
-def _notes(results: Results) -> list[str]:
-    scale = results.settings.scale
-    notes = ["Intervals are of our own test set; the paper prints none, so that a "
-             "difference holds our uncertainty alone."]  # fmt: skip
-    if scale.stand_ins:
-        notes.append(
-            f"Demo: {scale.data[0]} and {scale.data[1]} instead of CBIS-DDSM and "
-            "INbreast, and small networks instead of the paper's. That a figure is "
-            "near the paper's, or far from it, says nothing of real mammograms."
-        )
-    return notes
+    Raises:
+        MetricError: Other images or truths, or one class only.
+    """
+    first, *others = frames
+    if not others:
+        return metrics.auc_figure(first, n=n, seed=seed)
+    truth, score = metrics.check_scores(first["y_true"], first["y_score"])
+    joined = [metrics.join_predictions(first, frame)["y_score_b"] for frame in others]
+    scores = [score, *(column.to_numpy(float) for column in joined)]
+    codes = group_codes(first["patient_id"], len(truth))
+    draws = np.concatenate([
+        np.mean([weighted_auc(truth, one, weights) for one in scores], axis=0)
+        for weights in woman_weights(codes, n, seed)
+    ])  # fmt: skip
+    value = float(np.mean([metrics.auc(truth, one) for one in scores]))
+    smaller = min(len(np.unique(codes[truth])), len(np.unique(codes[~truth])))
+    low, high = logit_interval(value, deviation(draws, smaller), smaller)
+    return metrics.figure(value, low, high, n=len(truth), positives=int(truth.sum()),
+                          level="image", split="test")  # fmt: skip

@@ -66,7 +66,7 @@ def check_plan(plan: Sequence[Stage], out: Path) -> None:
 
 
 def is_done(stage: Stage, out: Path) -> bool:
-    """Whether the stage ended well, with this very command, and its product is there."""
+    """Whether the stage ended well, with this very command, and left its product."""
     done = _marker(stage, out)
     return bool(done) and done["command"] == stage.text() and (
         not stage.product or (out / stage.product).exists()

@@ -222,12 +222,11 @@ def _digital(settings: Settings) -> list[Stage]:
 
 
 def _tuned(settings: Settings, row: str) -> Stage:
-    _, seed = _net_and_seed(settings, row.split("-")[0])
     return Stage(
         f"tuned.{row}",
         ("bash", "bin/08_finetune_inbreast.sh", f"whole/{row}/best.keras",
-         "splits/digital/images.csv", f"tuned/{row}", *_of_training(seed),
-         *settings.scale.tuning_flags),
+         "splits/digital/images.csv", f"tuned/{row}",
+         *_of_training(settings.seed), *settings.scale.tuning_flags),
         (f"whole.{row}", "digital.split"), f"tuned/{row}", f"tuned/{row}/metrics.json",
         ("--resume",),
     )  # fmt: skip
@@ -246,15 +245,15 @@ def _ensemble(data: str, kind: str) -> Stage:
 
 
 def _curve(settings: Settings, row: str) -> Stage:
-    _, seed = _net_and_seed(settings, row.split("-")[0])
     sizes = map(str, settings.scale.curve_sizes)
     return Stage(
         f"curve.{row}",
         ("python", "-m", "dm_training.learning_curve", f"whole/{row}/best.keras",
          "splits/digital/images.csv", "--out", f"curve/{row}", "--sizes", *sizes,
-         "--draws", str(settings.draws), "--seed", str(seed)),
-        (f"whole.{row}", "digital.split"), f"curve/{row}",
-        f"curve/{row}/learning_curve.json", grows=True,
+         "--draws", str(settings.draws), "--seed", str(settings.seed), "--",
+         "--distribute", "none", *settings.scale.tuning_flags),
+        (f"whole.{row}", "digital.split"), f"curve/{row}", f"curve/{row}/curve.json",
+        grows=True,
     )  # fmt: skip
 
 
