@@ -1,0 +1,134 @@
+"""Measured figures out of a metrics.json, as rows of a card's tables.
+
+Whatever metrics.json holds, every figure (value, low, high, n, positives, level, split)
+is found and told with its interval; what is no figure is no result. Names come from the
+keys, so that a measurement added tomorrow stands on the card without a change here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+_FIGURE = ("value", "low", "high")
+_WORDS = {"auc": "AUC", "roc": "ROC", "ece": "ECE", "ppv": "PPV", "npv": "NPV",
+          "delong": "DeLong", "acr": "ACR"}  # fmt: skip
+_TOPICS = {"operating_point": "operating", "calibration": "operating",
+           "brier": "operating", "ece": "operating", "subgroup": "subgroups"}  # fmt: skip
+# Of the run's own key, `test_auc_last_epoch`: what each ending means.
+_ENDINGS = {"augmented": "mean of four flips",
+            "last_epoch": "the training's last epoch, not this model"}  # fmt: skip
+_OTHERS = {"compared": "another model", "paired_differences": "difference from"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One figure and what it is.
+
+    Attributes:
+        name: In words.
+        figure: value, low, high, and n, positives, level, split where known.
+        topic: "metrics", "operating" or "subgroups": the section it belongs to.
+    """
+
+    name: str
+    figure: Mapping
+    topic: str
+
+
+def measured_figures(metrics: Mapping) -> list[Measured]:
+    """Find every figure of a metrics.json, in its order.
+
+    A figure that could not be had (NaN) is left out: it was not measured.
+    """
+    return [
+        Measured(figure_name(keys), value, _topic(keys))
+        for keys, value in leaves(metrics)
+        if is_figure(value) and math.isfinite(float(value["value"]))
+    ]
+
+
+def leaves(thing: Mapping, keys: tuple[str, ...] = ()) -> Iterable[tuple]:
+    """Go through nested mappings: (keys, figure or plain value), lists left out."""
+    for key, value in thing.items():
+        place = (*keys, str(key))
+        if isinstance(value, Mapping) and not is_figure(value):
+            yield from leaves(value, place)
+        elif not isinstance(value, list | tuple):
+            yield place, value
+
+
+def is_figure(thing) -> bool:
+    """Whether something is a mapping with the numbers value, low and high."""
+    return isinstance(thing, Mapping) and all(
+        isinstance(thing.get(name), int | float) for name in _FIGURE
+    )
+
+
+def figure_name(keys: Sequence[str]) -> str:
+    """A figure's keys in words: ("auc", "image") -> "AUC, image"."""
+    first, rest = keys[0], [words(key) for key in keys[1:]]
+    own = re.fullmatch(r"(?:train|val|test)_(auc|accuracy)(?:_(.+))?", first)
+    if own:
+        ending = own[2] and _ENDINGS.get(own[2], words(own[2]))
+        return ", ".join(filter(None, [words(own[1]), ending, *rest]))
+    return ", ".join([_OTHERS.get(first) or words(first), *rest])
+
+
+def words(key: str) -> str:
+    """A key as words; of a path only its last part is told."""
+    text = key.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    return " ".join(_WORDS.get(word, word) for word in text.split("_"))
+
+
+def interval(figure: Mapping) -> str:
+    """`0.91 (0.86–0.95)`; a difference (it has a `p`) with signs and its p."""
+    value, low, high = (float(figure[name]) for name in _FIGURE)
+    if figure.get("p") is None:
+        return f"{_number(value)} ({_number(low)}–{_number(high)})"
+    p = float(figure["p"])
+    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"{value:+.2f} ({low:+.2f} to {high:+.2f}), {shown}".replace("-", "−")
+
+
+def figure_table(rows: Iterable[tuple[str, Mapping, str]]) -> list[str]:
+    """A Markdown table of (name, figure, where it is from)."""
+    header = ("figure", "value (95 % interval)", "n", "positive", "level", "split",
+              "measured in")  # fmt: skip
+    return table(header, [
+        [name, interval(figure), figure.get("n"), figure.get("positives"),
+         figure.get("level"), figure.get("split"), where]
+        for name, figure, where in rows
+    ])  # fmt: skip
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence]) -> list[str]:
+    """The lines of a Markdown table; None is a dash."""
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(map(cell, line)) + " |" for line in lines]
+
+
+def cell(value) -> str:
+    """A value as a table's cell: one line, no bar that would end it."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, float):
+        return _number(value)
+    text = " ".join(str(value).split())
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _topic(keys: Sequence[str]) -> str:
+    for key in keys:
+        for word, topic in _TOPICS.items():
+            if re.search(rf"(^|_){word}", key.lower()):
+                return topic
+    return "metrics"
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "not measured"
+    return f"{value:.2f}" if 0.095 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
