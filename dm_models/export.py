@@ -3,7 +3,10 @@
 Every form takes RAW 16-bit grey levels as float32, (N, H, W, 1), and gives float32
 probabilities; the SavedModel keeps a variable image size (signature `serving_default`,
 input `grey`). Beside it lies `input_contract.json`: size, grey scale, mean and class
-names. A model trained in mixed precision is exported in float32. Each form is loaded
+names; where the model has a stored operating point, `decision.json`; and MODEL_CARD.md.
+Any other form gets its card as `NAME.MODEL_CARD.md`. The figures on a card are those of
+the run folder that the model lies in, and of folders given by `--card-from`. A model
+trained in mixed precision is exported in float32. Each form is loaded
 again as a stranger would, and must give the model's own scores on a random image.
 A SavedModel is TensorFlow's: the command computes by Keras's TensorFlow backend,
 whatever `KERAS_BACKEND` says; a model file is the same on all backends.
@@ -23,6 +26,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dm_models import model_card
+from dm_models.decision import DECISION_MEMBER, Decision, read_decision, store_decision
 from dm_models.inputs import InputContract
 from dm_models.weights import (
     CONTRACT_MEMBER,
@@ -52,6 +57,8 @@ def export_saved_model(
     out: str | Path,
     *,
     contract: InputContract,
+    decision: Decision | None = None,
+    card: str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a float32 SavedModel with its contract, aside and then renamed.
@@ -60,6 +67,8 @@ def export_saved_model(
         model: The model; under mixed precision, a float32 copy of it is written.
         out: The folder to make.
         contract: Written to `out/input_contract.json` and `out/assets.extra/`.
+        decision: Written as `decision.json` to the same two places.
+        card: The text of MODEL_CARD.md; None writes one without any figure.
         overwrite: Replace a folder that exists.
 
     Returns:
@@ -71,12 +80,20 @@ def export_saved_model(
     out = Path(out)
     _check_backend()
     _check_free(out, overwrite)
+    if card is None:
+        subject = model_card.Subject.of(model, contract, decision)
+        card = model_card.render_card(subject, name=out.name)
+    texts = {CONTRACT_MEMBER: contract.to_json()}
+    if decision:
+        texts[DECISION_MEMBER] = decision.to_json()
     aside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         float32_copy(model).export(aside, format="tf_saved_model", verbose=False)
         (aside / "assets.extra").mkdir()
         for place in (aside, aside / "assets.extra"):
-            (place / CONTRACT_MEMBER).write_text(contract.to_json(), encoding="utf-8")
+            for name, text in texts.items():
+                (place / name).write_text(text, encoding="utf-8")
+        (aside / model_card.CARD_NAME).write_text(card, encoding="utf-8")
         if out.exists():
             shutil.rmtree(out)
         aside.rename(out)
@@ -114,15 +131,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
-    targets = [
-        arguments.out, arguments.weights_h5, arguments.backbone_h5, arguments.keras
-    ]  # fmt: skip
     try:
         _check_backend()
-        for path in filter(None, targets):
-            _check_free(path, arguments.overwrite)
+        for form, path in _targets(arguments).items():
+            for each in (path, model_card.card_path(path, form)):
+                _check_free(each, arguments.overwrite)
         model, contract = load_model(arguments.model)
-        differences = _export_all(model, contract, arguments)
+        decision = read_decision(arguments.model)
+        evidence = _evidence(model, arguments)
+        differences = _export_all(model, contract, decision, evidence, arguments)
     except (ModelFileError, WeightsError, ExportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -133,6 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong:
         print(f"error: other scores than the model's: {wrong}", file=sys.stderr)
         return 1
+    figures = ", ".join(source.name for source in evidence) or "nowhere: not measured"
+    print(f"{len(differences)} model card(s), figures from {figures}")
     print(f"exported {arguments.model} to {', '.join(map(str, differences))}")
     return 0
 
@@ -149,38 +168,91 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--keras", type=Path, help="also a float32 .keras file")
     parser.add_argument(
+        "--card-from",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a run or evaluation of this very model, whose figures go on its card "
+        "beside those of the run folder it lies in; may be repeated",
+    )
+    parser.add_argument(
+        "--card-note",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a sentence for the card, such as whose images it was trained on",
+    )
+    parser.add_argument(
         "--overwrite", action=argparse.BooleanOptionalAction, default=False
     )
     return parser
 
 
+def _targets(arguments: argparse.Namespace) -> dict[str, Path]:
+    """What is to be written: form (as a card calls it) -> path."""
+    wanted = {
+        "saved_model": arguments.out, "weights": arguments.weights_h5,
+        "backbone": arguments.backbone_h5, "keras": arguments.keras,
+    }  # fmt: skip
+    return {form: path for form, path in wanted.items() if path}
+
+
+def _evidence(
+    model: keras.Model, arguments: argparse.Namespace
+) -> list[model_card.Evidence]:
+    """What was measured of the model; says so where a run beside it is not its own."""
+    found, remarks = model_card.gather_evidence(
+        arguments.model, model_card.weights_digest(model), arguments.card_from
+    )
+    for remark in remarks:
+        print(f"warning: {remark}", file=sys.stderr)
+    return found
+
+
 def _export_all(
-    model: keras.Model, contract: InputContract, arguments: argparse.Namespace
+    model: keras.Model,
+    contract: InputContract,
+    decision: Decision | None,
+    evidence: Sequence[model_card.Evidence],
+    arguments: argparse.Namespace,
 ) -> dict[Path, float]:
     """Write each form asked for; return its largest difference from the model."""
-    plain = float32_copy(model)
+    plain, notes = float32_copy(model), list(arguments.card_note)
     images = _random_images(model, contract)
     expected = _scores(plain if _is_mixed(model) else model, images)
     if _is_mixed(model):
         own = _difference(_scores(model, images), expected)
-        print(f"exporting in float32; in its own precision scores differ by {own:.1e}")
-    out = arguments.out
-    export_saved_model(plain, out, contract=contract, overwrite=arguments.overwrite)
-    found = {out: scores_of_saved_model(out, images)}
-    if arguments.weights_h5:
-        save_weights_h5(plain, arguments.weights_h5)
-        found[arguments.weights_h5] = _scores(
-            _reloaded_weights(plain, arguments.weights_h5), images
-        )
-    if arguments.backbone_h5:
-        save_backbone_h5(plain, arguments.backbone_h5)
-        found[arguments.backbone_h5] = _scores(
-            _reloaded_backbone(plain, arguments.backbone_h5), images
-        )
-    if arguments.keras:
-        save_model(plain, arguments.keras, contract)
-        found[arguments.keras] = _scores(load_model(arguments.keras)[0], images)
-    return {path: _difference(scores, expected) for path, scores in found.items()}
+        notes.append(f"exported in float32; in its own precision scores differ by up "
+                     f"to {own:.1e} on random images")  # fmt: skip
+        print(notes[-1])
+    subject = model_card.Subject.of(plain, contract, decision, notes)
+    found = {}
+    for form, path in _targets(arguments).items():
+        card = model_card.render_card(subject, evidence, name=path.name, form=form)
+        if form == "saved_model":
+            export_saved_model(plain, path, contract=contract, decision=decision,
+                               card=card, overwrite=arguments.overwrite)  # fmt: skip
+            scores = scores_of_saved_model(path, images)
+        else:
+            scores = _scores(_written(plain, form, path, contract, decision), images)
+            model_card.card_path(path, form).write_text(card, encoding="utf-8")
+        found[path] = _difference(scores, expected)
+    return found
+
+
+def _written(
+    model: keras.Model, form: str, path: Path, contract, decision
+) -> keras.Model:
+    """Write one file, and load it again."""
+    if form == "weights":
+        return _reloaded_weights(model, save_weights_h5(model, path))
+    if form == "backbone":
+        return _reloaded_backbone(model, save_backbone_h5(model, path))
+    save_model(model, path, contract)
+    if decision:
+        store_decision(path, decision)
+    return load_model(path)[0]
 
 
 def _random_images(model: keras.Model, contract: InputContract) -> np.ndarray:

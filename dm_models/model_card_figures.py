@@ -15,8 +15,10 @@ from dataclasses import dataclass
 _FIGURE = ("value", "low", "high")
 _WORDS = {"auc": "AUC", "roc": "ROC", "ece": "ECE", "ppv": "PPV", "npv": "NPV",
           "delong": "DeLong", "acr": "ACR"}  # fmt: skip
-_TOPICS = {"operating_point": "operating", "calibration": "operating",
-           "brier": "operating", "ece": "operating", "subgroup": "subgroups"}  # fmt: skip
+_TOPICS = {
+    "operating_point": "operating", "calibration": "operating", "brier": "operating",
+    "ece": "operating", "subgroup": "subgroups",
+}  # fmt: skip
 # Of the run's own key, `test_auc_last_epoch`: what each ending means.
 _ENDINGS = {"augmented": "mean of four flips",
             "last_epoch": "the training's last epoch, not this model"}  # fmt: skip
@@ -84,13 +86,13 @@ def words(key: str) -> str:
 
 
 def interval(figure: Mapping) -> str:
-    """`0.91 (0.86–0.95)`; a difference (it has a `p`) with signs and its p."""
+    """`0.91 (0.86–0.95)`; a difference (a `p` or a negative end) with signs and p."""
     value, low, high = (float(figure[name]) for name in _FIGURE)
-    if figure.get("p") is None:
+    p = figure.get("p")
+    if p is None and not min(value, low, high) < 0:
         return f"{_number(value)} ({_number(low)}–{_number(high)})"
-    p = float(figure["p"])
-    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    return f"{value:+.2f} ({low:+.2f} to {high:+.2f}), {shown}".replace("-", "−")
+    shown = "" if p is None else ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
+    return f"{value:+.2f} ({low:+.2f} to {high:+.2f}){shown}".replace("-", "−")
 
 
 def figure_table(rows: Iterable[tuple[str, Mapping, str]]) -> list[str]:
@@ -131,4 +133,5 @@ def _topic(keys: Sequence[str]) -> str:
 def _number(value: float) -> str:
     if not math.isfinite(value):
         return "not measured"
-    return f"{value:.2f}" if 0.095 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
+    plain = value == 0 or 0.095 <= abs(value) < 1000
+    return f"{value:.2f}" if plain else f"{value:.3g}"

@@ -1,0 +1,228 @@
+"""The words of a model card that no measurement decides: uses, limits, how to use.
+
+What is said of input and output is the model's own contract in words; the code shown
+for each form of file runs as it stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from dm_models.decision import Decision, scaled_scores
+from dm_models.inputs import InputContract
+from dm_models.model_card_figures import cell, figure_table, is_figure, table
+
+FORMS = {
+    "saved_model": "SavedModel, float32, signature `serving_default`",
+    "keras": "Keras 3 model file, float32",
+    "weights": "weights alone (HDF5), float32",
+    "backbone": "weights of the backbone alone (HDF5), float32: no classifier",
+}
+LEAD = (
+    "Every figure here was written down by a training or an evaluation of this "
+    'model; what nobody handed over is called "not measured".'
+)
+INTENDED = {
+    True: [
+        "Research on mammogram classification: scoring single mammograms (CC and MLO "
+        "views) for whether they show what the training data label as positive, by "
+        "people who can read the figures below and their limits.",
+    ],
+    False: [
+        "Research on mammogram classification: sorting small patches of mammograms by "
+        "what they show; in this project, as the first step towards a whole-image "
+        "classifier.",
+    ],
+}
+OUT_OF_SCOPE = [
+    "- No medical device: not for diagnosis, for screening decisions, for triage or "
+    "for telling a woman anything.",
+    "- Images other than mammograms: tomosynthesis, ultrasound, MRI, specimens.",
+    "- Images prepared in another way than those it was trained on (see How to use).",
+    "- Machines, populations and views that the data below do not hold.",
+    "- Where in the breast something is, unless such a figure stands below.",
+]
+DATA_NOTES = [
+    "- A label is what the data's own table says of an image (or of its patch); who "
+    "read it, and whether pathology proved it, is a matter of that source.",
+    "- A converter's name says how files were laid out, not whose images they are.",
+    "- A model that this one started from has seen data of its own.",
+]
+METRIC_NOTES = [
+    "The validation images chose the epoch and, where there is one, the threshold: "
+    "figures of split val are optimistic. Images, breasts and women are different "
+    "levels, and their figures cannot be compared.",
+]
+LIMITS = [
+    "- Scores are those of this model on images like those it was trained on. Another "
+    "machine, another conversion or another population can change them without a "
+    "sign; `dm-check` compares new images with the training images.",
+    "- Whether images were cropped, stretched or windowed in conversion is not part of "
+    "the model's contract.",
+    "- The data sets of this field hold far more cancers than screening does, and "
+    "few kinds of machines.",
+    "- Harm by use without a reader was not studied.",
+]
+# The output that a decision is on: of (neg, pos), the second.
+POSITIVE = 1
+_CITATIONS = [
+    "- Method: Shen L, Margolies LR, Rothstein JH, Fluder E, McBride RB, Sieh W. Deep "
+    "Learning to Improve Breast Cancer Detection on Screening Mammography. Sci Rep "
+    "2019;9:12495.",
+    "- Form of this card: Mitchell M et al. Model Cards for Model Reporting. FAccT "
+    "2019.",
+]
+_CODE = {
+    "saved_model": """import tensorflow as tf
+
+score = tf.saved_model.load("{name}").signatures["serving_default"]
+scores = next(iter(score(tf.constant(images)).values())).numpy()""",
+    "keras": """import keras
+
+model = keras.models.load_model("{name}", compile=False)
+scores = keras.ops.convert_to_numpy(model(images))""",
+    "weights": """from dm_models.weights import load_weights_strict
+
+load_weights_strict(model, "{name}")  # a model of this architecture""",
+    "backbone": """import keras
+
+net = keras.applications.{net}(include_top=False, weights="{name}")""",
+}
+_NETS = {"resnet50": "ResNet50", "vgg16": "VGG16", "vgg19": "VGG19",
+         "inception_v3": "InceptionV3", "xception": "Xception"}  # fmt: skip
+
+
+def how_to_use(
+    name: str, form: str, contract: InputContract,
+    input_size: tuple[int | None, int | None], decision: Decision | None,
+) -> list[str]:  # fmt: skip
+    """Say what goes in and comes out, with code that runs.
+
+    Args:
+        name: The file's own name.
+        form: A key of `FORMS`.
+        contract: The model's.
+        input_size: (rows, columns) of its input, None for any.
+        decision: The model's, if it has one.
+    """
+    code = _code(name, form, contract.backbone)
+    shown = ["", "```python", code, "```"] if code else []
+    if form == "backbone":
+        return ["Arrays by layer name, for the plain net of Keras. What that net must "
+                f"be fed: {_preparation(contract)}.", *shown]  # fmt: skip
+    if form == "weights":
+        return ["Arrays only: architecture, preparation of images and threshold are "
+                "in the model file, not here. The model takes:", "",
+                *_input_lines(contract, input_size), *shown]  # fmt: skip
+    lines = [*_input_lines(contract, input_size), *shown]
+    if decision:
+        call = f"scores[:, {POSITIVE}] >= {raw_threshold(decision):.9g}"
+        lines += ["", f"Positive by the stored operating point: `{call}`."]
+    return lines
+
+
+def decision_lines(decision: Decision | None, form: str) -> list[str]:
+    """The stored decision as a table, and what it is of."""
+    if decision is None:
+        return [
+            "No threshold and no temperature are stored with this model: its scores "
+            "are not calibrated, and no cut-off is recommended."
+        ]
+    fitted = decision.fitted_on
+    facts = [f"{key} {cell(value)}" for key, value in fitted.items()
+             if isinstance(value, int | float | str)]  # fmt: skip
+    rows = [
+        ("threshold", f"{decision.threshold:.6g}, on the calibrated probability"),
+        ("temperature", f"{decision.temperature:.4g}"),
+        ("the same as a cut-off on the score", f"{raw_threshold(decision):.6g}"),
+        ("chosen by", decision.rule), ("of", f"one {decision.level}"),
+        ("images make a breast or a woman by", decision.how),
+        ("scores are of", f"{decision.flips} flip(s)"),
+        ("fitted on", ", ".join(facts) or "not recorded"),
+    ]  # fmt: skip
+    lines = table(("", ""), rows)
+    own = [(key, value, "fitting") for key, value in fitted.items() if is_figure(value)]
+    lines += ["", *figure_table(own)] if own else []
+    stored = form in ("saved_model", "keras")
+    where = "with this file (`decision.json`)" if stored else "in the model file only"
+    return [*lines, "", "Calibrated probability: the score's logit divided by the "
+            f"temperature. It is stored {where}."]  # fmt: skip
+
+
+def raw_threshold(decision: Decision) -> float:
+    """The uncalibrated score at which a threshold is reached; inf where none does."""
+    least, most = decision.calibrated([0.0, 1.0])
+    if decision.threshold <= least:
+        return 0.0
+    if decision.threshold > most:
+        return math.inf
+    return float(scaled_scores([decision.threshold], 1 / decision.temperature)[0])
+
+
+def licence(backbone: str) -> list[str]:
+    """Licence of the software, what is not known of the weights', and citations."""
+    lines = [
+        "- Software: Apache-2.0.",
+        "- Weights: not stated. The terms of the data they were learned from apply.",
+    ]
+    if backbone == "squeezenet":
+        lines.append(
+            "- Where training started from the packaged ImageNet weights of "
+            "SqueezeNet: those are MIT (DeepCognition/keras-squeezenet)."
+        )
+    return [*lines, *_CITATIONS]
+
+
+def _code(name: str, form: str, backbone: str) -> str:
+    if form == "backbone" and backbone not in _NETS:
+        return ""
+    return _CODE[form].format(name=name, net=_NETS.get(backbone, ""))
+
+
+def _input_lines(contract: InputContract, input_size) -> list[str]:
+    rows, columns = input_size
+    trained = (f"{contract.height} x {contract.width}" if contract.height
+               and contract.width else "a size that was not recorded")  # fmt: skip
+    fits = {"squash": "shrunk to it whatever their aspect", "pad": "shrunk, their "
+            "aspect kept, and padded to it"}  # fmt: skip
+    any_size = f"only {rows} x {columns} is taken" if rows and columns else (
+        "others are taken; what they do to the scores was not measured")  # fmt: skip
+    names, count = contract.class_names, len(contract.class_names) or "?"
+    return [
+        "- Input `images`: float32 (N, rows, columns, 1), RAW 16-bit grey levels, 0 to "
+        f"65535; {_polarity(contract.polarity)}. A stored value s of b bits is "
+        "round(s * 65535 / (2**b - 1)); an 8-bit value times 257. Nothing is to be "
+        "divided, centred or stretched: the model does it.",
+        f"- Size: trained at {trained} (rows x columns), images "
+        f"{fits.get(contract.fit, contract.fit)} by area averaging; {any_size}.",
+        f"- Inside the model: {_preparation(contract)}.",
+        f"- Output: (N, {count}) probabilities, in the order "
+        f"{', '.join(names) or 'not named'}.",
+    ]  # fmt: skip
+
+
+def _polarity(polarity: str) -> str:
+    if polarity == "MONOCHROME2":
+        return "dense tissue is bright (MONOCHROME2; invert MONOCHROME1 first)"
+    return f"polarity {polarity}"
+
+
+def _preparation(contract: InputContract) -> str:
+    steps = [f"grey level x {contract.scale:.6g}"]
+    if contract.uses_mean:
+        steps.append(f"minus {contract.mean:.2f}")
+    if contract.divisor != 1 or contract.offset:
+        steps.append(f"divided by {contract.divisor:g}, {contract.offset:+g}")
+    if contract.channels > 1:
+        steps.append(f"repeated to {contract.channels} channels")
+    if contract.channel_means:
+        means = ", ".join(f"{mean:g}" for mean in contract.channel_means)
+        steps.append(f"minus the channel means {means}")
+    return _statistics(", ".join(steps), contract.grey_stats)
+
+
+def _statistics(steps: str, grey: Mapping | None) -> str:
+    if not grey or "source" not in grey or "mean" not in grey:
+        return steps
+    return f"{steps} (the mean: {cell(grey['source'])})"
