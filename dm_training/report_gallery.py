@@ -172,7 +172,7 @@ def _check_overlay(data: bytes, size: tuple[int, int], where: str) -> None:
 
 def _facts(facts: Mapping) -> str:
     pairs = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(format_cell(value))}</dd></div>"
+        f"<div><dt>{escape(name)}</dt><dd>{escape(format_cell(value, 3))}</dd></div>"
         for name, value in facts.items()
     )
     return f'<dl class="facts">{pairs}</dl>' if pairs else ""

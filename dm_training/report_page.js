@@ -39,9 +39,7 @@ class GalleryView {
       this.root.style.setProperty("--strength", event.target.value / 100));
     this.dialog.addEventListener("keydown", (event) => this.press(event));
     this.dialog.addEventListener("close", () => this.closed());
-    this.dialog.addEventListener("click", (event) => {
-      if (event.target === this.dialog) this.dialog.close(); // beside the viewer
-    });
+    this.dialog.addEventListener("click", (event) => this.leave(event));
   }
 
   // Order and filter
@@ -83,6 +81,13 @@ class GalleryView {
     this.controls.style.minHeight = "";
     this.stage.replaceChildren();
     this.current.querySelector(".thumb").focus();
+  }
+
+  leave(event) { // by a click beside the viewer
+    const box = this.dialog.getBoundingClientRect();
+    const inside = event.clientX >= box.left && event.clientX <= box.right
+      && event.clientY >= box.top && event.clientY <= box.bottom;
+    if (event.target === this.dialog && !inside) this.dialog.close();
   }
 
   show(item) {

@@ -15,30 +15,21 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from dm_training.report_bars import common_span, draw_bar, draw_scale
 from dm_training.report_gallery import overlay_rules, render_gallery
 from dm_training.report_images import data_address, read_picture
 from dm_training.report_parts import (
-    Bar,
     Headline,
     Picture,
     Section,
-    Table,
-    check_table,
     figure_facts,
-    format_cell,
     interval_parts,
-    is_difference,
-    is_figure,
-    is_number,
 )
+from dm_training.report_table import render_table
 
 _STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 _SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 _SIDE = 6  # sections; with more, a wide window lists them at the side
-_FIGURE = ("value", "low", "high")
-_WIDTH, _EDGE = 112, 4  # of a drawn interval, pixels
-_TINY = 1e-9
-_CLASS = {False: "", True: ' class="number"'}
 _SIGN = (
     '<svg viewBox="0 0 16 14" width="16" height="14" aria-hidden="true"><path '
     'd="M8 1L15 13H1ZM8 5V9M8 10.4V11.6" fill="none" stroke="currentColor" '
@@ -104,7 +95,7 @@ def _section(name: str, section: Section) -> str:
     body = [f"<p>{escape(text)}</p>" for text in section.paragraphs]
     body += [_notice(text) for text in section.notices]
     body += [_headline(headline) for headline in section.headlines]
-    body += [_table(table) for table in section.tables]
+    body += [render_table(table) for table in section.tables]
     if section.pictures:
         shown = "".join(_picture(picture) for picture in section.pictures)
         body.append(f'<div class="pictures">{shown}</div>')
@@ -137,91 +128,12 @@ def _card(name: str, figure: Mapping) -> str:
     lines = [f'<dd class="value">{escape(value)}</dd>']
     if interval:
         lines.append(f'<dd class="interval">95 % interval {escape(interval)}</dd>')
-        lines.append(f"<dd>{_bar_svg(figure)}</dd>")
+        span = common_span([figure])
+        drawn = draw_bar(figure, span) + draw_scale(span)
+        lines += [f"<dd>{drawn}</dd>"] if drawn else []
     facts = escape(", ".join(figure_facts(figure)))
     lines += [f'<dd class="small">{facts}</dd>'] if facts else []
     return f'<div class="card"><dt>{escape(name)}</dt>{"".join(lines)}</div>'
-
-
-def _table(table: Table) -> str:
-    check_table(table)
-    cells = [[row[k] for row in table.rows] for k in range(len(table.columns))]
-    right = [any(map(is_number, c)) and not any(map(_is_text, c)) for c in cells]
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    head = "".join(
-        f'<th scope="col"{_CLASS[right[k]]}>{escape(name) or _scale(cells[k])}</th>'
-        for k, name in enumerate(table.columns)
-    )
-    head = f"<thead><tr>{head}</tr></thead>" if any(table.columns) else ""
-    body = "".join(_row(row, right) for row in table.rows)
-    label = escape(table.caption or "table")
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>'
-        f"{caption}{head}<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _is_text(cell) -> bool:
-    return cell is not None and not is_number(cell)
-
-
-def _row(row: Sequence, right: Sequence[bool]) -> str:
-    first = f'<th scope="row"{_CLASS[right[0]]}>{_cell(row[0])}</th>' if row else ""
-    rest = (
-        f'<td class="figure">{_cell(cell)}</td>' if is_figure(cell)
-        else f"<td{_CLASS[number]}>{_cell(cell)}</td>"
-        for cell, number in zip(row[1:], right[1:], strict=True)
-    )  # fmt: skip
-    return f"<tr>{first}{''.join(rest)}</tr>"
-
-
-def _cell(cell) -> str:
-    if isinstance(cell, Bar):
-        return _bar_svg(cell.figure)
-    return escape(format_cell(cell))
-
-
-def _scale(cells: Sequence) -> str:
-    """The ends and the middle of a column of bars, where all have the same scale."""
-    spans = {_span(cell.figure) for cell in cells if isinstance(cell, Bar)}
-    if len(spans) != 1 or None in spans:
-        return ""
-    start, end = spans.pop()
-    marks = ((_EDGE, start), (_WIDTH / 2, (start + end) / 2), (_WIDTH - _EDGE, end))
-    texts = "".join(
-        f'<text x="{x:g}" y="11">{f"{at:g}".replace("-", "−")}</text>'
-        for x, at in marks
-    )
-    return (
-        f'<svg class="bar" viewBox="0 0 {_WIDTH} 14" width="{_WIDTH}" height="14" '
-        f'aria-hidden="true">{texts}</svg>'
-    )
-
-
-def _span(figure: Mapping) -> tuple[float, float] | None:
-    """The scale: 0 to 1, of a difference -1 to 1; None where a figure leaves it."""
-    start, end = (-1.0, 1.0) if is_difference(figure) else (0.0, 1.0)
-    ends = [float(figure[name]) for name in _FIGURE]
-    inside = all(start - _TINY <= at <= end + _TINY for at in ends)  # False for NaN
-    return (start, end) if inside else None
-
-
-def _bar_svg(figure: Mapping) -> str:
-    """The interval over its scale, with a tick in the middle; "" without a scale."""
-    span = _span(figure)
-    if span is None:
-        return ""
-    length = (_WIDTH - 2 * _EDGE) / (span[1] - span[0])
-    value, low, high = (
-        _EDGE + length * (float(figure[name]) - span[0]) for name in _FIGURE
-    )
-    return (
-        f'<svg class="bar" viewBox="0 0 {_WIDTH} 16" width="{_WIDTH}" height="16" '
-        f'aria-hidden="true"><path class="axis" d="M{_EDGE} 8H{_WIDTH - _EDGE}'
-        f'M{_WIDTH // 2} 2V14"/><path class="reach" d="M{low:.1f} 8H{high:.1f}'
-        f'M{low:.1f} 5V11M{high:.1f} 5V11"/><circle cx="{value:.1f}" cy="8" r="3.4"/>'
-        "</svg>"
-    )
 
 
 def _picture(picture: Picture) -> str:

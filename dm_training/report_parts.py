@@ -183,8 +183,13 @@ def figure_facts(figure: Mapping) -> list[str]:
     return facts
 
 
-def format_cell(cell) -> str:
-    """A cell of a table or a fact of an image as text; a dash for None and NaN."""
+def format_cell(cell, digits: int = 4) -> str:
+    """A cell of a table or a fact of an image as text; a dash for None and NaN.
+
+    Args:
+        cell: Text, a number, a figure, None.
+        digits: How many of a number below 1000 that is not whole count.
+    """
     if is_figure(cell):
         return format_interval(cell) + p_suffix(cell)
     if isinstance(cell, bool):
@@ -194,7 +199,7 @@ def format_cell(cell) -> str:
     if is_number(cell):
         if not math.isfinite(cell):
             return "–"
-        return f"{float(cell):,.0f}" if abs(cell) >= 1000 else f"{float(cell):.4g}"
+        return format(float(cell), ",.0f" if abs(cell) >= 1000 else f".{digits}g")
     return "–" if cell is None else str(cell)
 
 

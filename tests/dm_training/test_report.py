@@ -1,7 +1,5 @@
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +8,7 @@ from PIL import Image
 
 from dm_training import report
 from dm_training.report import Picture, Section, Table
+from dm_training.report_bars import common_span, draw_bar
 
 FIGURE = {
     "value": 0.912, "low": 0.858, "high": 0.949, "n": 150, "positives": 75,
@@ -105,13 +104,30 @@ def test_what_comes_from_data_is_escaped(tmp_path, picture):
 
 
 def test_the_interval_is_drawn_to_scale():
-    bar = report.figure_table({"film": {**FIGURE, "value": 0.5, "low": 0, "high": 1}})
-    from dm_training.report_page import _cell
+    drawn = draw_bar({**FIGURE, "value": 0.5, "low": 0, "high": 1})
+    assert 'cx="60.0"' in drawn and "M10.0 8H110.0" in drawn
+    assert 'cx="60.0"' in draw_bar({**DIFFERENCE, "value": 0})  # 0 is the middle
+    # A tenth of 100 pixels to the right of the middle, 60 + 50 * 0.1 / 0.5.
+    tenth = {**DIFFERENCE, "value": 0.1, "low": 0.0, "high": 0.3}
+    assert 'cx="70.0"' in draw_bar(tenth, (-0.5, 0.5))
 
-    drawn = _cell(bar.rows[0][2])
-    assert 'cx="56.0"' in drawn and "M4.0 8H108.0" in drawn
-    none = report.figure_table({"d": {**DIFFERENCE, "value": 0}})
-    assert 'cx="56.0"' in _cell(none.rows[0][2])  # 0 is the middle of a difference
+
+@pytest.mark.parametrize(
+    ("ends", "span"),
+    [
+        ([(0.8, 0.9)], (0.0, 1.0)),
+        ([(-0.02, 0.07)], (-0.1, 0.1)),
+        ([(-0.02, 0.07), (-0.3, 0.1)], (-0.5, 0.5)),
+        ([(-0.02, 0.07), (0.8, 0.9)], None),  # a difference beside an AUC
+        ([(0.5, 1.7)], None),  # no share
+        ([(float("nan"), 0.5)], None),
+        ([], None),
+    ],
+    ids=["share", "narrow", "widest counts", "mixed", "beyond", "nan", "none"],
+)
+def test_a_column_of_intervals_has_one_scale(ends, span):
+    figures = [{"value": high, "low": low, "high": high} for low, high in ends]
+    assert common_span(figures) == span
 
 
 def test_every_picture_has_words_and_a_missing_one_is_named(tmp_path, picture):
@@ -164,23 +180,3 @@ def test_command_names_a_bad_summary(tmp_path, capsys, text, message):
     assert report.main(command) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
-@pytest.mark.parametrize("width", [1200, 500])
-def test_a_browser_draws_the_page_at_two_widths(tmp_path, picture, width):
-    written(tmp_path, Section("One", pictures=[Picture(picture, "black", wide=True)]))
-    shot = tmp_path / "shot.png"
-    subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu",
-         "--disable-background-networking", "--disable-component-update",
-         f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}",
-         f"--window-size={width},700", (tmp_path / "r.html").as_uri()],
-        check=True, capture_output=True, timeout=120,
-    )  # fmt: skip
-    with Image.open(shot) as image:
-        seen = np.asarray(image.convert("L"))
-    assert seen.shape[1] == width
-    assert 40 * 50 < (seen == 0).sum() < 40 * 90  # the black picture at its own size
-    assert (seen[:150] < 100).any()  # the heading
