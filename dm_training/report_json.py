@@ -11,6 +11,8 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from dm_training.report_parts import (
     Bar,
     Gallery,
@@ -101,6 +103,8 @@ def _plain(thing):
         return [_plain(part) for part in thing]
     if thing is None or isinstance(thing, (bool, str)):
         return thing
+    if isinstance(thing, np.bool_):
+        return bool(thing)
     if isinstance(thing, numbers.Integral):
         return int(thing)
     if is_number(thing):

@@ -12,6 +12,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 _FIGURE = ("value", "low", "high")
 
 
@@ -192,7 +194,7 @@ def format_cell(cell, digits: int = 4) -> str:
     """
     if is_figure(cell):
         return format_interval(cell) + p_suffix(cell)
-    if isinstance(cell, bool):
+    if isinstance(cell, (bool, np.bool_)):
         return "yes" if cell else "no"
     if isinstance(cell, numbers.Integral):
         return f"{int(cell):,}"

@@ -7,8 +7,16 @@ import pytest
 from PIL import Image
 
 from dm_training import report
-from dm_training.report import Picture, Section, Table
+from dm_training.report import (
+    Gallery,
+    GalleryItem,
+    Headline,
+    Picture,
+    Section,
+    Table,
+)
 from dm_training.report_bars import common_span, draw_bar
+from dm_training.report_parts import format_cell
 
 FIGURE = {
     "value": 0.912, "low": 0.858, "high": 0.949, "n": 150, "positives": 75,
@@ -95,12 +103,63 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(tmp_path, picture):
 
 def test_what_comes_from_data_is_escaped(tmp_path, picture):
     evil = '<b onload="x">&\'$name'
-    page = written(
-        tmp_path, Section(evil, [evil], [Table([evil], [[evil]], evil)],
-                          [Picture(picture, evil)]), lead=evil, footer=evil,
+    section = Section(
+        evil, [evil], [Table([evil], [[evil]], evil)], [Picture(picture, evil)],
+        headlines=[Headline({evil: {**FIGURE, "level": evil}}, evil)], notices=[evil],
     )  # fmt: skip
+    page = written(tmp_path, section, lead=evil, footer=evil)
     assert "<b" not in page.replace("<body", "")
-    assert page.count("&lt;b onload=&quot;x&quot;&gt;&amp;&#x27;$name") == 11
+    assert page.count("&lt;b onload=&quot;x&quot;&gt;&amp;&#x27;$name") == 15
+
+
+def test_the_page_runs_nothing_and_loads_nothing(tmp_path):
+    page = written(tmp_path, Section("S"))
+    policy = re.search(r'Security-Policy" content="([^"]+)"', page)[1]
+    assert "default-src 'none'; img-src data:" in policy
+    assert "script-src 'none'" in policy and "unsafe-inline'; script" in policy
+
+
+def test_a_headline_shows_value_interval_counts_and_scale(tmp_path):
+    void = {**FIGURE, "value": float("nan")}
+    headline = Headline({"AUC": FIGURE, "d": DIFFERENCE, "none": void}, "In short")
+    page = written(tmp_path, Section("S", headlines=[headline]))
+    assert '<dd class="value">0.91</dd>' in page
+    assert "95 % interval 0.86–0.95" in page and "−0.02 to +0.30" in page
+    assert "n = 150, 75 positive, image level, test split, p = 0.030" in page
+    assert '<dd class="value">not measured</dd>' in page
+    assert page.count("<circle") == 2  # nothing is drawn where nothing was measured
+    assert ">−0.5</text>" in page and ">0.5</text>" in page  # the difference's scale
+
+
+def test_a_notice_says_in_words_that_it_warns(tmp_path):
+    page = written(tmp_path, Section("S", notices=["fewer than 10 positives"]))
+    assert re.search(r'role="note">.*<strong>Caution</strong> fewer than 10', page)
+
+
+def test_numbers_stand_to_the_right_and_a_mixed_column_does_not(tmp_path):
+    rows = [["a", 61234, "1,234.5", 3], ["b", None, "−2 %", "x"]]
+    page = written(tmp_path, Section("S", tables=[Table(list("wxyz"), rows)]))
+    assert '<td class="number">61,234</td><td class="number">1,234.5</td>' in page
+    assert '<td class="number">–</td><td class="number">−2 %</td>' in page
+    assert '<td class="unbroken">3</td>' in page
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        (None, "–"), (float("nan"), "–"), (True, "yes"), (np.bool_(False), "no"),
+        (61234, "61,234"), (np.int64(1200), "1,200"), (5234.12, "5,234"),
+        (0.12345, "0.1235"), (np.float32(0.5), "0.5"), (1e-5, "1e-05"), ("x", "x"),
+        (FIGURE, "0.91 (0.86–0.95)"),
+    ],
+)  # fmt: skip
+def test_a_cell_is_shown_by_its_kind(cell, shown):
+    assert format_cell(cell) == shown
+
+
+def test_many_sections_are_listed_at_the_side(tmp_path):
+    assert '<body class="long">' in written(tmp_path, *[Section("S")] * 7)
+    assert "<body>" in written(tmp_path, *[Section("S")] * 6)
 
 
 def test_the_interval_is_drawn_to_scale():
@@ -137,6 +196,34 @@ def test_every_picture_has_words_and_a_missing_one_is_named(tmp_path, picture):
         written(tmp_path, Section("S", pictures=[Picture(tmp_path / "none.png")]))
     with pytest.raises(report.ReportError, match="must be a PNG, JPEG or SVG"):
         written(tmp_path, Section("S", pictures=[Picture(b"GIF89a")]))
+
+
+def test_all_three_are_written_or_none(tmp_path, picture):
+    good = Section("One", pictures=[Picture(picture, "seen")])
+    paths = report.write_all(tmp_path / "r", "T", [good], lead="lead", footer="end")
+    assert [path.name for path in paths] == ["report.html", "report.md", "report.json"]
+    assert all("lead" in path.read_text() for path in paths)
+    before = {p: p.read_bytes() for p in (tmp_path / "r").rglob("*") if p.is_file()}
+    assert set(paths) < set(before)
+    bad = Section("Two", galleries=[Gallery([GalleryItem("x", "hit", b"GIF89a")])])
+    with pytest.raises(report.ReportError, match="'x': must be a PNG, JPEG or SVG"):
+        report.write_all(tmp_path / "r", "T", [Section("Other"), bad])
+    after = {p: p.read_bytes() for p in (tmp_path / "r").rglob("*") if p.is_file()}
+    assert after == before
+    with pytest.raises(report.ReportError, match="no such picture"):
+        report.write_all(tmp_path / "new", "T", [Section("S", pictures=[Picture("n")])])
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_earlier_reports_pictures_go_and_other_files_stay(tmp_path, picture):
+    two = [Section("One", pictures=[Picture(picture, "a"), Picture(picture, "b")])]
+    report.write_all(tmp_path, "T", two)
+    beside = tmp_path / "report_files" / "part-mine.png"
+    beside.write_bytes(b"mine")
+    one = [Section("One", pictures=[Picture(picture, "a")])]
+    report.write_all(tmp_path, "T", one)
+    names = {path.name for path in (tmp_path / "report_files").iterdir()}
+    assert names == {"part-1-1.png", "part-mine.png"}
 
 
 def test_rows_must_fit_their_header(tmp_path):
