@@ -38,6 +38,7 @@ class Browser:
     def __init__(self, profile, *, timeout=60):
         self.timeout, self.requests, self.complaints = timeout, [], []
         self._number, self._held, self._session = 0, b"", None
+        self._scripts = True
         theirs, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs, theirs_out)]
@@ -122,8 +123,16 @@ class Browser:
                       button="left", clickCount=1)  # fmt: skip
         self.settle()
 
+    def allow_scripts(self, allowed):
+        """Whether pages that are opened from now on run theirs."""
+        self._scripts = allowed
+        self.call("Emulation.setScriptExecutionDisabled", value=not allowed)
+
     def settle(self):
         """Wait for two frames: events are handled and drawn."""
+        if not self._scripts:
+            self.call("Page.captureScreenshot")
+            return
         self.get("new Promise(done => requestAnimationFrame(() => "
                  "requestAnimationFrame(() => setTimeout(done))))")  # fmt: skip
 
