@@ -1,84 +1,87 @@
-"""Where the patch classifier sees a malignant lesion, drawn over whole images.
+"""Where a model sees a malignant lesion, drawn over whole images.
 
     python -m dm_training.overlays PATCH.keras images.csv --out DIR
+    python -m dm_training.overlays WHOLE.keras images.csv --kind grad-cam --out DIR
 
-The patch net is applied at every position of the image (Shen et al. 2.1); the map
-shows the probability of the two malignant classes together.
+The patch heat map applies the patch net at every position of the image and shows the
+probability of the two malignant classes together (Shen et al. 2.1). Grad-CAM shows
+where what spoke for a whole-image net's score stands. How they come to the image's
+grid stands in `image_maps`; how often they point at a lesion measures `localisation`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from dm_preprocess import images as pixels
 from dm_preprocess import tables
+from dm_training.image_maps import GRAD_CAM, PATCH_MAP, MapError
 from dm_training.samples import SamplesError
 
-MALIGNANT = ("calc_mal", "mass_mal")
-
-
-def malignancy_map(model, contract, image: np.ndarray) -> np.ndarray:
-    """The probability of a malignant lesion around each position of an image.
-
-    Args:
-        model: `build_heatmap(patch_model, pool=...)`, softmax.
-        contract: The patch model's contract.
-        image: uint16 (H, W).
-
-    Returns:
-        float32 (h, w) in [0, 1], over the whole image on the grid of the feature map;
-        where no whole patch fits, the nearest position's value.
-    """
-    wanted = [contract.class_names.index(name) for name in MALIGNANT]
-    grey = image[None, ..., None].astype(np.float32)
-    heat = np.asarray(model(grey, training=False))[0][..., wanted].sum(axis=-1)
-    rows, cols = _pool_of(model)
-    rim = [((n - 1) // 2, n // 2) for n in (rows, cols)]
-    return np.clip(np.pad(heat, rim, mode="edge"), 0.0, 1.0)
+KINDS = ("patch", "grad-cam")
+LABELS = {
+    PATCH_MAP: "probability of a malignant lesion",
+    GRAD_CAM: "Grad-CAM, share of the image's maximum",
+}
 
 
 def write_overlays(
-    patch_model, contract, images_csv: Path, out: Path, *, lesions_csv=None,
-    number: int = 6, split: str = "test",
+    model, contract, images_csv: Path, out: Path, *, lesions_csv=None,
+    number: int = 6, split: str = "test", kind: str = "patch", layer: str | None = None,
 ) -> list[Path]:  # fmt: skip
     """Draw maps over the first images of each label.
 
     Args:
-        patch_model: A patch classifier.
-        contract: Its contract, with the patch size.
+        model: A patch classifier, or a whole-image classifier for "grad-cam".
+        contract: Its contract; a patch classifier's with the patch size.
         images_csv: Which images.
         out: Folder for the PNGs.
         lesions_csv: Outlined lesions to frame; None for none.
         number: How many images, half of them positive.
         split: Of which split.
+        kind: "patch" or "grad-cam".
+        layer: Of Grad-CAM; None for the last map.
 
     Raises:
         SamplesError: No labelled image in that split.
+        MapError: A model without such a map, or an image smaller than a patch.
     """
-    from dm_models.backbones import get_backbone
-    from dm_models.heatmap import build_heatmap
-    from dm_training import plots
+    from dm_training import image_maps, plots
+    from dm_training.outlines import Outlines
 
-    net = get_backbone(contract.backbone)
-    side = (net.map_size(contract.height), net.map_size(contract.width))
-    model = build_heatmap(patch_model, pool=side)
+    mapped = make_mapper(model, contract, kind=kind, layer=layer)
+    outlines = Outlines(lesions_csv)
     written = []
     for row in _chosen(images_csv, split, number).itertuples():
         image = pixels.read_png(tables.resolve(row.path, images_csv))
+        found = mapped(image)
+        heat = image_maps.place_map(found.shown, found.centres, *image.shape)
+        boxes = [each.box for each in outlines.of(row.image_id, image.shape)]
         written.append(plots.overlay_heatmap(
-            image, malignancy_map(model, contract, image),
-            out / f"{row.image_id}.png", boxes=_boxes(lesions_csv, row.image_id),
+            image, heat, out / f"{row.image_id}.png", boxes=boxes,
             title=f"{row.image_id}, {tables.IMAGE_CLASSES[int(row.label)]}",
-            label="probability of a malignant lesion"))  # fmt: skip
+            label=LABELS[found.kind]))  # fmt: skip
     return written
 
 
-def _pool_of(model) -> tuple[int, int]:
-    return tuple(model.get_layer("heatmap_pool").pool_size)
+def make_mapper(model, contract, *, kind: str, layer: str | None = None) -> Callable:
+    """`image_maps.patch_mapper` or `image_maps.cam_mapper`, by a kind's name.
+
+    Raises:
+        MapError: An unknown kind, a layer for the patch heat map, or as those two.
+    """
+    from dm_training import image_maps
+
+    if kind not in KINDS:
+        raise MapError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
+    if kind == "grad-cam":
+        return image_maps.cam_mapper(model, contract, layer=layer)
+    if layer is not None:
+        raise MapError(f"a layer is Grad-CAM's to choose, received {layer!r} for patch")
+    return image_maps.patch_mapper(model, contract)
 
 
 def _chosen(images_csv: Path, split: str, number: int):
@@ -93,35 +96,39 @@ def _chosen(images_csv: Path, split: str, number: int):
     return chosen
 
 
-def _boxes(lesions_csv, image_id: str) -> list[tuple]:
-    if lesions_csv is None:
-        return []
-    frame = tables.read_lesions(lesions_csv)
-    corners = ["row0", "col0", "row1", "col1"]
-    found = frame.loc[frame["image_id"] == image_id, corners].dropna()
-    return [tuple(int(v) for v in row) for row in found.to_numpy()]
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; exit status 0 or 2 (bad input)."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("patch_model", help="a patch classifier (.keras)")
+    parser.add_argument(
+        "model", help="a patch classifier; a whole-image one for grad-cam (.keras)"
+    )
     parser.add_argument("images", type=Path, help="images.csv")
+    parser.add_argument(
+        "--kind", choices=KINDS, default="patch",
+        help="the patch heat map, or Grad-CAM (default: patch)",
+    )  # fmt: skip
+    parser.add_argument("--layer", help="Grad-CAM's layer (default: the last map)")
     parser.add_argument("--lesions", type=Path, help="lesions.csv, to frame lesions")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--number", type=int, default=6)
     parser.add_argument("--split", default="test", choices=tables.SPLITS)
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; exit status 0 or 2 (bad input)."""
+    options = _parser().parse_args(argv)
     from dm_models.weights import ModelFileError, load_model
 
     try:
-        model, contract = load_model(options.patch_model)
-        if not set(MALIGNANT) <= set(contract.class_names):
-            raise ModelFileError(f"{options.patch_model}: not a patch classifier")
+        model, contract = load_model(options.model)
         written = write_overlays(
             model, contract, options.images, options.out, number=options.number,
-            lesions_csv=options.lesions, split=options.split)  # fmt: skip
-    except (ModelFileError, SamplesError, tables.TableError) as err:
+            lesions_csv=options.lesions, split=options.split, kind=options.kind,
+            layer=options.layer)  # fmt: skip
+    except MapError as err:
+        print(f"error: {options.model}: {err}", file=sys.stderr)
+        return 2
+    except (ModelFileError, SamplesError, tables.TableError, pixels.ImageError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
     print(f"{len(written)} heat maps -> {options.out}")

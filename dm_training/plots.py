@@ -132,7 +132,9 @@ def overlay_heatmap(
 
     Args:
         image: uint16 (H, W).
-        heat: (h, w) in [0, 1] over the whole image, at any size; enlarged bilinearly.
+        heat: (H, W) in [0, 1], as `image_maps.place_map` brings it to the image's grid;
+            of any other size it is taken as tiles over the whole image and enlarged
+            bilinearly.
         path: The PNG to write.
         boxes: (row0, col0, row1, col1) of lesions in image pixels, half open.
         label: What the heat is.
@@ -231,13 +233,18 @@ def _bright(image: np.ndarray) -> float:
 
 def _coloured(heat: np.ndarray, height: int, width: int) -> np.ndarray:
     """RGBA of the enlarged heat; opacity grows with the heat itself."""
-    rows = np.clip((np.arange(height) + 0.5) * heat.shape[0] / height - 0.5, 0, None)
-    cols = np.clip((np.arange(width) + 0.5) * heat.shape[1] / width - 0.5, 0, None)
-    along = np.stack([np.interp(cols, np.arange(heat.shape[1]), r) for r in heat])
-    large = np.stack([np.interp(rows, np.arange(heat.shape[0]), c) for c in along.T]).T
+    large = heat if heat.shape == (height, width) else _enlarged(heat, height, width)
     rgba = colormaps["magma"](large)
     rgba[..., 3] = 0.7 * np.clip(large, 0, 1)
     return rgba
+
+
+def _enlarged(heat: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Tiles over an image of that size, interpolated between their middles."""
+    rows = np.clip((np.arange(height) + 0.5) * heat.shape[0] / height - 0.5, 0, None)
+    cols = np.clip((np.arange(width) + 0.5) * heat.shape[1] / width - 0.5, 0, None)
+    along = np.stack([np.interp(cols, np.arange(heat.shape[1]), r) for r in heat])
+    return np.stack([np.interp(rows, np.arange(heat.shape[0]), c) for c in along.T]).T
 
 
 def _draw_boxes(axes, boxes: Sequence[tuple]) -> None:
