@@ -27,7 +27,7 @@ def by_name(path):
 
 def test_the_scripts_of_the_chain_are_there():
     numbers = [path.name[:2] for path in STAGES]
-    assert {"01", "02", "03", "04", "05", "06", "07", "08", "10"} <= set(numbers)
+    assert {"01", "02", "03", "04", "05", "06", "07", "08", "09", "10"} <= set(numbers)
     assert {"quickstart.sh", "run_tests.sh"} <= {path.name for path in SCRIPTS}
 
 
