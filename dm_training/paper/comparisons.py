@@ -9,7 +9,8 @@ import pandas as pd
 from dm_models import published
 from dm_models.published import FOUR_BEST
 from dm_models.tops import parse_top
-from dm_training import learning_curve, metrics
+from dm_training import metrics
+from dm_training.operating_point import fit_operating_point, operating_figures
 from dm_training.paper import rows
 from dm_training.paper.results import Results, mean_auc_figure, read_test
 from dm_training.paper.schedule import DONE
@@ -106,10 +107,12 @@ def transfer_table(results: Results) -> PaperTable:
     for row in published.TRANSFER_ROWS:
         for (model, recipe), paper in zip(FOUR_BEST.items(), row.aucs, strict=True):
             found = _transfer(results, recipe, None if row.whole else row.patients)
-            women = f"all ({row.patients} in the paper)" if row.whole else row.patients
+            women = found.pop("ours_women", None)
+            said = f"all: {women or '–'} ({row.patients} in the paper)"
             lines.append({
-                "women": women, "paper_images": row.images, "model": model,
-                "used": _used(results, recipe), "paper": paper,
+                "women": said if row.whole else row.patients, "model": model,
+                "paper_images": row.images, "used": _used(results, recipe),
+                "paper": paper,
                 "difference": difference(found.get("ours"), paper), **found,
             })  # fmt: skip
     return PaperTable("table4", rows.PARTS["table4"], _TRANSFER, lines,
@@ -117,40 +120,34 @@ def transfer_table(results: Results) -> PaperTable:
 
 
 def _transfer(results: Results, recipe: str, women: int | None) -> dict:
-    """One cell of Table 4: `ours`, `images`, `draws`, `status`."""
+    """One cell of Table 4: `ours`, `images`, `draws`, `range`, `status`."""
     if women is None:
-        found = results.metrics_of(f"tuned.{recipe}")
-        status = results.status(recipe, f"tuned.{recipe}")
-        if not found:
-            return {"status": status}
-        counts = read_json(results.out / f"tuned/{recipe}/config.json")["counts"]
-        return {"ours": found["test_auc"], "draws": 1, "status": status,
-                "images": sum(counts["train"].values())}  # fmt: skip
+        return _transfer_of_all(results, recipe)
     if women not in results.settings.scale.curve_sizes:
         return {"status": f"not run at the {results.settings.scale.name} scale"}
     found = {"status": results.status(recipe, f"curve.{recipe}")}
-    frames, images = _curve(results, recipe, women)
-    if not frames:
+    runs = results.curve_runs(recipe, women)
+    if not runs:
         return found
+    frames = [read_test(run.out / "predictions_test.csv") for run in runs]
     aucs = [metrics.auc(frame["y_true"], frame["y_score"]) for frame in frames]
     return found | {
         "ours": mean_auc_figure(frames, seed=results.settings.seed),
-        "images": round(sum(images) / len(images)), "draws": len(frames),
+        "images": round(sum(run.images for run in runs) / len(runs)),
+        "draws": len(runs),
         "range": f"{min(aucs):.2f}–{max(aucs):.2f}" if len(aucs) > 1 else None,
-    }  # fmt: skip
+    }
 
 
-def _curve(
-    results: Results, recipe: str, women: int
-) -> tuple[list[pd.DataFrame], list[int]]:
-    """Test predictions and training images of each draw of so many women."""
-    folder = results.out / "curve" / recipe
-    if not (folder / "plan.json").is_file():
-        return [], []
-    runs = [run for run in learning_curve.planned_runs(folder)
-            if run.women == women and run.done()]  # fmt: skip
-    frames = [read_test(run.out / "predictions_test.csv") for run in runs]
-    return frames, [run.images for run in runs]
+def _transfer_of_all(results: Results, recipe: str) -> dict:
+    found = results.metrics_of(f"tuned.{recipe}")
+    status = results.status(recipe, f"tuned.{recipe}")
+    if not found:
+        return {"status": status}
+    counts = read_json(results.out / "tuned" / recipe / "config.json")["counts"]
+    images = sum(counts["train"].values())
+    return {"ours": found["test_auc"], "draws": 1, "images": images, "status": status,
+            "ours_women": results.training_women()}  # fmt: skip
 
 
 def ensemble_table(results: Results) -> PaperTable:
@@ -167,8 +164,8 @@ def ensemble_table(results: Results) -> PaperTable:
     lines.insert(len(FOUR_BEST) + 1, _two_step(results, film))
     notes = [
         "Every AUC per image; of a model, the mean over four flips. Sensitivity and "
-        "specificity at the threshold that was fitted on validation images; the paper "
-        "does not say how its own was chosen.",
+        "specificity at the threshold that has the most of both on validation images "
+        "(Youden); the paper does not say how its own was chosen.",
     ]  # fmt: skip
     return PaperTable("ensemble", rows.PARTS["ensemble"], _ENSEMBLE, lines,
                       notes + _notes(results))  # fmt: skip
@@ -196,8 +193,17 @@ def _mean(results: Results, data: str, name: str, paper) -> dict:
     return line | _operating(results, data, test, paper)
 
 
-def _operating(results: Results, data: str, test, paper) -> dict:
-    return {}
+def _operating(results: Results, data: str, test: pd.DataFrame, paper) -> dict:
+    """Sensitivity and specificity on test at the threshold that val gave."""
+    val = results.predictions(f"ensemble/{data}.csv", "val")
+    decision = fit_operating_point(val, flips=4)
+    found = operating_figures(test, decision, seed=results.settings.seed)
+    line = {"threshold": decision.threshold, "temperature": decision.temperature}
+    for name in ("sensitivity", "specificity"):
+        ours = found[name]
+        line[name] = ours
+        line[f"{name}_difference"] = difference(ours, getattr(paper, name))
+    return line
 
 
 def _two_step(results: Results, data: str) -> dict:

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection
 
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from dm_models.published import FOUR_BEST
+from dm_models.published import FOUR_BEST, TRANSFER_ROWS
 from dm_training import metrics, plots
 from dm_training.paper import rows
 from dm_training.paper.results import Results
-from dm_training.paper.tables import PaperTable
-from dm_training.plot_style import COLOURS, LINES, STYLE, save
+from dm_training.plots_results import plot_learning_curve, plot_losses
 from dm_training.report_parts import Picture
 
 ENSEMBLE = "mean of the four"
 
 
-def all_figures(
-    results: Results, parts: Collection[str], tables: Collection[PaperTable]
-) -> dict[str, list[Picture]]:
+def all_figures(results: Results, parts: Collection[str]) -> dict[str, list[Picture]]:
     """Draw what some parts show.
 
     Args:
         results: The folder read; pictures go into its `figures/`.
         parts: Keys of `rows.PARTS`.
-        tables: Those of the parts, for the figures in them.
 
     Returns:
         Part -> pictures; a part of which nothing has been trained has none.
@@ -40,38 +31,9 @@ def all_figures(
         drawn["figure2"] = _losses(results)
     if {"figure3", "ensemble"} & set(parts):
         drawn["figure3"] = _rocs(results)
-    transfer = next((t for t in tables if t.part == "table4"), None)
-    if transfer:
-        drawn["table4"] = _transfer(results, transfer)
+    if "table4" in parts:
+        drawn["table4"] = _transfer(results)
     return {part: pictures for part, pictures in drawn.items() if pictures}
-
-
-def plot_losses(histories: Mapping[str, pd.DataFrame], path: str | os.PathLike) -> Path:
-    """Training and validation loss of several trainings, a panel each, one scale.
-
-    Args:
-        histories: Name -> a run's history: `loss` and `val_loss`, one row an epoch.
-        path: The PNG to write.
-    """
-    with rc_context(STYLE):
-        count = len(histories)
-        canvas = Figure(figsize=(3.4 * min(count, 2) + 0.4, 2.9 * ((count + 1) // 2)),
-                        layout="constrained")  # fmt: skip
-        panels = canvas.subplots((count + 1) // 2, min(count, 2), sharey=True,
-                                 squeeze=False).ravel()  # fmt: skip
-        for axes, (name, history) in zip(panels, histories.items(), strict=False):
-            epochs = range(1, len(history) + 1)
-            for column, label, k in (("loss", "training", 0),
-                                     ("val_loss", "validation", 1)):  # fmt: skip
-                axes.plot(epochs, history[column], color=COLOURS[k], label=label,
-                          linestyle=LINES[k])  # fmt: skip
-            axes.set_title(name, fontsize=9)
-            axes.set(xlabel="epoch", ylabel="loss", yscale="log")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend(loc="best")
-        for axes in panels[count:]:
-            axes.set_visible(False)
-        return save(canvas, path)
 
 
 def loss_rows(results: Results) -> tuple[str, ...]:
@@ -123,19 +85,21 @@ def _rocs(results: Results) -> list[Picture]:
     return pictures
 
 
-def _transfer(results: Results, table: PaperTable) -> list[Picture]:
-    lines: dict[str, list[tuple]] = {}
-    for row in table.rows:
-        ours = row.get("ours")
-        if ours:
-            lines.setdefault(row["model"], []).append(
-                (row["images"], ours["value"], ours["low"], ours["high"])
-            )
-    if not lines:
+def _transfer(results: Results) -> list[Picture]:
+    points = [
+        {"model": model, "women": women, "auc": metrics.auc(f["y_true"], f["y_score"])}
+        for model, row in FOUR_BEST.items()
+        for women, f in results.transfer_runs(row)
+    ]
+    if not points:
         return []
+    published = None
+    if not results.settings.scale.stand_ins:
+        published = {
+            model: [(row.patients, row.aucs[k]) for row in TRANSFER_ROWS]
+            for k, model in enumerate(FOUR_BEST)
+        }
     path = results.out / "figures" / "table4_curve.png"
-    plots.plot_line_with_intervals(
-        lines, path, xlabel="training images", ylabel="test AUC",
-        title=results.settings.scale.data[1],
-    )  # fmt: skip
-    return [Picture(path, "Table 4 as curves", wide=True)]
+    plot_learning_curve(pd.DataFrame(points), path, published=published,
+                        title=results.settings.scale.data[1])  # fmt: skip
+    return [Picture(path, "Table 4 as curves: a point a training", wide=True)]

@@ -33,7 +33,7 @@ class Findings:
 def find(results: Results, parts: Sequence[str]) -> Findings:
     """Compute the tables and draw the figures of some parts; writes `figures/`."""
     found = comparisons.all_tables(results, parts)
-    drawn = figures.all_figures(results, parts, found)
+    drawn = figures.all_figures(results, parts)
     return Findings(results, parts, found, drawn)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from dm_preprocess import tables as data_tables
 from dm_training import metrics
+from dm_training.curve_runs import CurveRun, planned_runs
 from dm_training.intervals import deviation, logit_interval
 from dm_training.paper import rehearsal
 from dm_training.paper.schedule import DONE, Outcome
@@ -54,6 +55,36 @@ class Results:
             return None
         frame = data_tables.read_predictions(self.out / path)
         return frame[(frame["split"] == split) & frame["y_true"].notna()]
+
+    def curve_runs(self, row: str, women: int | None = None) -> list[CurveRun]:
+        """The learning curve's trainings of a row that are done.
+
+        Args:
+            row: A whole-image recipe.
+            women: Of so many training women; None for all sizes.
+        """
+        folder = self.out / "curve" / row
+        if not (folder / "plan.json").is_file():
+            return []
+        return [run for run in planned_runs(folder)
+                if run.done() and run.women == (women or run.women)]  # fmt: skip
+
+    def training_women(self) -> int:
+        """Women whom the whole digital training set has."""
+        facts = read_json(self.out / "splits/digital/splits.json")
+        return facts["counts"]["train"]["women"]
+
+    def transfer_runs(self, row: str) -> list[tuple[int, pd.DataFrame]]:
+        """(training women, test predictions) of every fine-tuning of a row.
+
+        0 women is the film model as it is.
+        """
+        found = [(run.women, read_test(run.out / "predictions_test.csv"))
+                 for run in self.curve_runs(row)]  # fmt: skip
+        whole = self.predictions(f"tuned/{row}/predictions_test.csv", "test")
+        if whole is not None:
+            found.append((self.training_women(), whole))
+        return found
 
     def status(self, row: str, stage: str) -> str:
         """Of a table's row, in words."""

@@ -105,7 +105,7 @@ DEMO = Scale(
         "vgg16": StandIn("squeezenet", "SqueezeNet B (for VGG16)", 1),
     },
     trained=frozenset({"resnet50-s10", "vgg16-s10", *FOUR_BEST.values()}),
-    phantoms=(300, 130),
+    phantoms=(300, 130), tuning_flags=("--all-layer-epochs", "5"),
 )  # fmt: skip
 
 SCALES = {scale.name: scale for scale in (PAPER, DEMO)}

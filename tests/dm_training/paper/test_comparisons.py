@@ -94,16 +94,16 @@ def test_table_1_holds_every_row_and_its_accuracy(tmp_path):
 
 
 def test_a_failed_row_shows_no_figure_of_an_earlier_attempt(trained, tmp_path):
-    failed = Results(tmp_path, trained.settings,
-                     {f"whole.{RESNET}": Outcome(FAILED, why="exit status 1")})  # fmt: skip
+    outcomes = {f"whole.{RESNET}": Outcome(FAILED, why="exit status 1")}
+    failed = Results(tmp_path, trained.settings, outcomes)
     row = row_of(comparisons.image_table(failed, "table2"), RESNET)
     assert row["ours"] is None
     assert row["status"] == "failed: exit status 1; one of the four"
 
 
 def test_the_demo_never_calls_a_small_net_by_the_papers_name(tmp_path):
-    write(tmp_path / "rehearsal/rehearsal.json", {"rows": {"vgg16-s10-512x1": {
-        "weights": 19439426, "loss": 2.746, "finite": True, "moved": True}}})  # fmt: skip
+    built = {"weights": 19439426, "loss": 2.746, "finite": True, "moved": True}
+    write(tmp_path / "rehearsal/rehearsal.json", {"rows": {"vgg16-s10-512x1": built}})
     table = comparisons.image_table(results(tmp_path, scales.DEMO), "table3")
     untrained, best = (row_of(table, n) for n in ("vgg16-s10-512x1",
                                                   "vgg16-s10-256x1+128x1"))  # fmt: skip
@@ -116,8 +116,8 @@ def test_the_demo_never_calls_a_small_net_by_the_papers_name(tmp_path):
 
 
 def test_a_row_that_could_not_learn_is_called_broken(tmp_path):
-    write(tmp_path / "rehearsal/rehearsal.json", {"rows": {"vgg16-s10-512x1": {
-        "weights": 9, "loss": 1.0, "finite": True, "moved": False}}})  # fmt: skip
+    built = {"weights": 9, "loss": 1.0, "finite": True, "moved": False}
+    write(tmp_path / "rehearsal/rehearsal.json", {"rows": {"vgg16-s10-512x1": built}})
     table = comparisons.image_table(results(tmp_path, scales.DEMO), "table3")
     assert row_of(table, "vgg16-s10-512x1")["status"].endswith("BROKEN")
 
@@ -127,7 +127,7 @@ def test_table_4_holds_the_papers_six_sizes_for_four_models(tmp_path):
     assert len(table.rows) == 24
     papers = {(row["women"], row["model"]): row["paper"] for row in table.rows}
     assert papers[20, "VGG-Resnet"] == 0.89
-    assert papers["all (72 in the paper)", "Resnet-VGG"] == 0.95
+    assert papers["all: – (72 in the paper)", "Resnet-VGG"] == 0.95
     told = {row["women"]: row["status"] for row in table.rows}
     assert told[30] == "not run at the demo scale" and told[20] == "not asked for"
 
