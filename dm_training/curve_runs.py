@@ -170,6 +170,12 @@ def draw_subsets(
     }
 
 
+def training_women(images: str | os.PathLike) -> int:
+    """How many women with a label an image table has in train."""
+    frame = tables.read_images(images)
+    return len(worst_labels(frame[frame["split"] == "train"]))
+
+
 def planned_runs(out: str | os.PathLike) -> list[CurveRun]:
     """The runs that plan.json lists, as `collect` needs them (no command).
 

@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         runs = plan_runs(
-            _models(args.models), args.images, args.out, sizes=args.sizes,
+            _models(args.models), args.images, args.out, sizes=_sizes(args),
             draws=args.draws, seed=args.seed, flags=given[at + 1 :],
             before=args.before,
         )  # fmt: skip
@@ -205,6 +205,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if failed:
         print(f"error: failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _sizes(args) -> list[int | str]:
+    """The sizes asked for; with `--skip-larger` only those that there are women for."""
+    if not args.skip_larger:
+        return args.sizes
+    women = curve_runs.training_women(args.images)
+    left = [s for s in args.sizes if s != curve_runs.ALL and s > women]
+    if left:
+        print(f"left out: {', '.join(map(str, left))}; there are {women} women to "
+              "train on")  # fmt: skip
+    return [size for size in args.sizes if size not in left]
 
 
 def _models(given: Sequence[str]) -> dict[str, str]:
@@ -239,6 +251,8 @@ def _parser() -> argparse.ArgumentParser:
     flag("--out", required=True, help="the curve's folder")
     flag("--sizes", nargs="+", type=_size, default=SIZES, metavar="N",
          help="training women, and 'all' (default: 20 30 40 50 60 all)")  # fmt: skip
+    flag("--skip-larger", action="store_true",
+         help="leave out sizes of more women than there are")  # fmt: skip
     flag("--draws", type=int, default=3, help="orders of women (default: 3)")
     flag("--seed", type=int, default=DEFAULT_SEED,
          help=f"of the first draw (default: {DEFAULT_SEED})")  # fmt: skip

@@ -88,12 +88,13 @@ def test_no_module_imports_what_lies_above_it(path):
     assert {(name, one) for one in wrong} <= EXCEPTIONS
 
 
-def test_nothing_imports_the_benchmark():
-    inside = ROOT / "dm_training" / "benchmark"
+@pytest.mark.parametrize("leaf", ["benchmark", "paper"])
+def test_nothing_imports_a_leaf(leaf):
+    inside = ROOT / "dm_training" / leaf
     others = [path for path in MODULES if inside not in path.parents]
     assert len(others) < len(MODULES)
-    naming = re.compile(r"^\s*(from|import) .*\bbenchmark\b", re.MULTILINE)
-    assert naming.search("from dm_training.benchmark import timing")
+    naming = re.compile(rf"^\s*(from|import) .*\b{leaf}\b", re.MULTILINE)
+    assert naming.search(f"from dm_training.{leaf} import timing")
     assert not [p for p in others if naming.search(p.read_text(encoding="utf-8"))]
 
 

@@ -130,6 +130,9 @@ def _finish(settings, parts, out: Path, outcomes) -> int:
     for table in findings.tables:
         print(f"\n{tables.as_text(table)}")
     bad = {name: o for name, o in outcomes.items() if o.status != DONE}
+    for name, outcome in outcomes.items():
+        if outcome.status == DONE and outcome.why:
+            print(f"note: {name}: {outcome.why}", file=sys.stderr)
     for name, outcome in bad.items():
         print(f"error: {name}: {outcome.status}: {outcome.why}", file=sys.stderr)
     print(f"\n{len(outcomes) - len(bad)} of {len(outcomes)} stages done -> {written}, "

@@ -40,7 +40,7 @@ class Outcome:
         status: `DONE`, `FAILED` or `SKIPPED` (a stage it needs failed).
         seconds: By the clock; 0 for what was not run.
         cpu_seconds: Of all processors, with every child process.
-        why: For what is not done.
+        why: For what is not done; of what is done, that parts of it are missing.
     """
 
     status: str
@@ -186,7 +186,8 @@ class _Runner:
         if is_done(stage, self.out):
             self.say(f"{self.numbers[stage.name]} {stage.name}: done before")
             found = _marker(stage, self.out)
-            return Outcome(DONE, found["seconds"], found["cpu_seconds"])
+            return Outcome(DONE, found["seconds"], found["cpu_seconds"],
+                           _remark(found["status"], stage))  # fmt: skip
         return None
 
     def run_stage(self, stage: Stage, gpu: str | None) -> Outcome:
@@ -213,7 +214,7 @@ class _Runner:
             "seconds": seconds, "cpu_seconds": cpu_s, "gpu": gpu,
         })  # fmt: skip
         self.say(f"{self.numbers[stage.name]} {stage.name}: {seconds:.0f} s")
-        return Outcome(DONE, seconds, cpu_s)
+        return Outcome(DONE, seconds, cpu_s, _remark(status, stage))
 
     def _wait(self, words: list[str], gpu: str | None, stream) -> tuple[int, float]:
         with self.guard:
@@ -267,6 +268,10 @@ def _wrong(stage: Stage, status: int, out: Path) -> str:
     if stage.product and not (out / stage.product).exists():
         return f"exit status {status}, but {stage.product} is not there"
     return ""
+
+
+def _remark(status: int, stage: Stage) -> str:
+    return f"some files could not be read: see {stage.out}" if status else ""
 
 
 def _tail(log: Path) -> str:

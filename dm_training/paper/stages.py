@@ -250,8 +250,8 @@ def _curve(settings: Settings, row: str) -> Stage:
         f"curve.{row}",
         ("python", "-m", "dm_training.learning_curve", f"whole/{row}/best.keras",
          "splits/digital/images.csv", "--out", f"curve/{row}", "--sizes", *sizes,
-         "--draws", str(settings.draws), "--seed", str(settings.seed), "--",
-         "--distribute", "none", *settings.scale.tuning_flags),
+         "--skip-larger", "--draws", str(settings.draws), "--seed", str(settings.seed),
+         "--", "--distribute", "none", *settings.scale.tuning_flags),
         (f"whole.{row}", "digital.split"), f"curve/{row}", f"curve/{row}/curve.json",
         grows=True,
     )  # fmt: skip

@@ -96,7 +96,7 @@ def test_the_papers_shares_and_sizes():
     assert "--test-share 0.15" in split and "--val-share 0.1 " in split
     assert "--size 1152 896" in words(plan, "film.convert")
     assert "--recipe s10 --size 224" in words(plan, "patches.s10")
-    assert "--sizes 20 30 40 50 60 --draws 2" in words(
+    assert "--sizes 20 30 40 50 60 --skip-larger" in words(
         plan, "curve.vgg16-s10-256x1+128x1"
     )
 
