@@ -32,6 +32,7 @@ __all__ = [
 CARD_NAME = "MODEL_CARD.md"
 NOT_MEASURED = "not measured"
 _NOT_RECORDED = "not recorded"
+_TALLIES = {"source": "Read by the converter as", "vendor": "Machines of"}
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,9 @@ def _data(evidence: Sequence[Evidence]) -> list[str]:
     lines += ["", f"- Split: {_scheme(data.get('split') or {})}.",
               "- No woman stands in two splits: "
               f"{'checked' if checked else 'not checked, her ids were not known'}."]
-    for key, said in (("source", "Read by the converter as"), ("vendor", "Machines")):
+    for key, title in _TALLIES.items():
         named = _tally(part.get(key, {}) for part in parts.values())
-        lines.append(f"- {said}: {named or _NOT_RECORDED}.")
+        lines.append(f"- {title}: {named or _NOT_RECORDED}.")
     return [*lines, *text.DATA_NOTES]
 
 
@@ -204,7 +205,7 @@ def _tally(counts) -> str:
     for part in counts:
         for name, number in part.items():
             total[figures.words(name)] = total.get(figures.words(name), 0) + number
-    return figures.cell(", ".join(f"{name} ({n} images)" for name, n in total.items()))
+    return ", ".join(f"{figures.cell(name)} ({n})" for name, n in total.items())
 
 
 def _measured(evidence: Sequence[Evidence], topic: str) -> list[tuple]:

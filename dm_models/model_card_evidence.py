@@ -82,16 +82,16 @@ def gather_evidence(
         ModelFileError: As `read_evidence`; or a folder named is of other weights.
     """
     own = Path(model_path).resolve().parent
-    named = [Path(folder) for folder in folders]
+    named = {Path(folder).resolve(): folder for folder in folders}
     found, remarks = [], []
-    if (own / "metrics.json").is_file() and own not in [f.resolve() for f in named]:
+    if (own / "metrics.json").is_file() and own not in named:
         evidence = read_evidence(own)
         if _is_of(evidence, digest, Path(model_path).name == _BEST):
             found.append(evidence)
         else:
             remarks.append("the metrics.json beside the model is of other weights: "
                            "its figures are not on the card")  # fmt: skip
-    for folder in named:
+    for folder in named.values():
         evidence = read_evidence(folder)
         if not _is_of(evidence, digest, True):
             raise ModelFileError(

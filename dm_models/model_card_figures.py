@@ -22,7 +22,9 @@ _TOPICS = {
 # Of the run's own key, `test_auc_last_epoch`: what each ending means.
 _ENDINGS = {"augmented": "mean of four flips",
             "last_epoch": "the training's last epoch, not this model"}  # fmt: skip
-_OTHERS = {"compared": "another model", "paired_differences": "difference from"}
+# Of an evaluation: figures of, and differences from, models that are not this one.
+_OTHERS = {"compared": "AUC of another model, named",
+           "paired_differences": "AUC less that of"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ def figure_name(keys: Sequence[str]) -> str:
     if own:
         ending = own[2] and _ENDINGS.get(own[2], words(own[2]))
         return ", ".join(filter(None, [words(own[1]), ending, *rest]))
-    return ", ".join([_OTHERS.get(first) or words(first), *rest])
+    if first in _OTHERS:
+        return " ".join([_OTHERS[first], *rest])
+    return ", ".join([words(first), *rest])
 
 
 def words(key: str) -> str:
@@ -107,9 +111,9 @@ def figure_table(rows: Iterable[tuple[str, Mapping, str]]) -> list[str]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence]) -> list[str]:
-    """The lines of a Markdown table; None is a dash."""
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(map(cell, line)) + " |" for line in lines]
+    """The lines of a Markdown table; None is a dash, a header may be empty."""
+    head = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return [*head, *("| " + " | ".join(map(cell, row)) + " |" for row in rows)]
 
 
 def cell(value) -> str:

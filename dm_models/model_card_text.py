@@ -11,7 +11,13 @@ from collections.abc import Mapping
 
 from dm_models.decision import Decision, scaled_scores
 from dm_models.inputs import InputContract
-from dm_models.model_card_figures import cell, figure_table, is_figure, table
+from dm_models.model_card_figures import (
+    cell,
+    figure_table,
+    is_figure,
+    table,
+    words,
+)
 
 FORMS = {
     "saved_model": "SavedModel, float32, signature `serving_default`",
@@ -68,8 +74,8 @@ LIMITS = [
 POSITIVE = 1
 _CITATIONS = [
     "- Method: Shen L, Margolies LR, Rothstein JH, Fluder E, McBride RB, Sieh W. Deep "
-    "Learning to Improve Breast Cancer Detection on Screening Mammography. Sci Rep "
-    "2019;9:12495.",
+    "Learning to Improve Breast Cancer Early Detection on Screening Mammography. "
+    "arXiv:1708.09427, 2018; Sci Rep 2019;9:12495.",
     "- Form of this card: Mitchell M et al. Model Cards for Model Reporting. FAccT "
     "2019.",
 ]
@@ -117,8 +123,9 @@ def how_to_use(
                 *_input_lines(contract, input_size), *shown]  # fmt: skip
     lines = [*_input_lines(contract, input_size), *shown]
     if decision:
-        call = f"scores[:, {POSITIVE}] >= {raw_threshold(decision):.9g}"
-        lines += ["", f"Positive by the stored operating point: `{call}`."]
+        lines += ["", "Positive by the stored operating point: "
+                  f"`scores[:, {POSITIVE}] >= {raw_threshold(decision):.9g}`, "
+                  f"{_scores_meant(decision)}."]  # fmt: skip
     return lines
 
 
@@ -136,13 +143,12 @@ def decision_lines(decision: Decision | None, form: str) -> list[str]:
         ("threshold", f"{decision.threshold:.6g}, on the calibrated probability"),
         ("temperature", f"{decision.temperature:.4g}"),
         ("the same as a cut-off on the score", f"{raw_threshold(decision):.6g}"),
-        ("chosen by", decision.rule), ("of", f"one {decision.level}"),
-        ("images make a breast or a woman by", decision.how),
-        ("scores are of", f"{decision.flips} flip(s)"),
+        ("chosen by", decision.rule), ("meant for", _scores_meant(decision)),
         ("fitted on", ", ".join(facts) or "not recorded"),
     ]  # fmt: skip
     lines = table(("", ""), rows)
-    own = [(key, value, "fitting") for key, value in fitted.items() if is_figure(value)]
+    measured = [(key, value) for key, value in fitted.items() if is_figure(value)]
+    own = [(words(key), value, "its fitting") for key, value in measured]
     lines += ["", *figure_table(own)] if own else []
     stored = form in ("saved_model", "keras")
     where = "with this file (`decision.json`)" if stored else "in the model file only"
@@ -158,6 +164,16 @@ def raw_threshold(decision: Decision) -> float:
     if decision.threshold > most:
         return math.inf
     return float(scaled_scores([decision.threshold], 1 / decision.temperature)[0])
+
+
+def _scores_meant(decision: Decision) -> str:
+    """Of which scores a threshold is, in words."""
+    seen = "the mean of an image's four flips" if decision.flips == 4 else (
+        "an image as it is")  # fmt: skip
+    if decision.level == "image":
+        return f"the score of {seen}"
+    unit = "woman" if decision.level == "patient" else "breast"
+    return f"the {decision.how} of a {unit}'s images, each scored by {seen}"
 
 
 def licence(backbone: str) -> list[str]:
