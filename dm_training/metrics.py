@@ -14,7 +14,23 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from dm_training.comparison import delong_paired, paired_auc_difference
+from dm_training.calibration import (
+    Recalibration,
+    brier,
+    brier_bootstrap,
+    calibration_error,
+    calibration_error_bootstrap,
+    fit_temperature,
+    recalibration,
+    reliability,
+)
+from dm_training.comparison import (
+    FoldTest,
+    adjust_p,
+    cv_t_test,
+    delong_paired,
+    paired_auc_difference,
+)
 from dm_training.intervals import accuracy_wilson
 from dm_training.prediction_rows import (
     LEVELS,
@@ -29,16 +45,24 @@ from dm_training.roc import (
     auc,
     auc_bootstrap,
     auc_delong,
+    partial_auc,
+    partial_auc_bootstrap,
     roc_points,
     sensitivity_at,
     sensitivity_bootstrap,
+    specificity_at,
+    specificity_bootstrap,
 )
 
 __all__ = [
-    "LEVELS", "MetricError", "accuracy_wilson", "aggregate", "auc", "auc_bootstrap",
-    "auc_delong", "auc_figure", "check_rows", "check_scores", "delong_paired", "figure",
+    "LEVELS", "FoldTest", "MetricError", "Recalibration", "accuracy_wilson", "adjust_p",
+    "aggregate", "auc", "auc_bootstrap", "auc_delong", "auc_figure", "brier",
+    "brier_bootstrap", "calibration_error", "calibration_error_bootstrap", "check_rows",
+    "check_scores", "cv_t_test", "delong_paired", "figure", "fit_temperature",
     "has_patients", "join_predictions", "one_vs_rest_auc", "paired_auc_difference",
-    "roc_points", "sensitivity_at", "sensitivity_bootstrap",
+    "partial_auc", "partial_auc_bootstrap", "recalibration", "reliability",
+    "roc_points", "sensitivity_at", "sensitivity_bootstrap", "specificity_at",
+    "specificity_bootstrap",
 ]  # fmt: skip
 
 

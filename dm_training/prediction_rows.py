@@ -89,8 +89,16 @@ def select_rows(
     return rows[truth].assign(split=split), left_out
 
 
-def check_scores(y_true, y_score) -> tuple[np.ndarray, np.ndarray]:
-    """Truth as bool and scores as float64, or a `MetricError` that says why not."""
+def check_scores(
+    y_true, y_score, *, one_class: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Truth as bool and scores as float64, or a `MetricError` that says why not.
+
+    Args:
+        y_true: (N,) 0 or 1.
+        y_score: (N,) finite.
+        one_class: Whether all may be of one class; N must be at least 1 even so.
+    """
     y_true, y_score = np.asarray(y_true, float), np.asarray(y_score, float)
     if y_true.ndim != 1 or y_true.shape != y_score.shape:
         raise MetricError(
@@ -104,11 +112,36 @@ def check_scores(y_true, y_score) -> tuple[np.ndarray, np.ndarray]:
         bad = y_true[~np.isin(y_true, (0.0, 1.0))]
         raise MetricError(f"y_true must hold 0 and 1 only, received {bad[0]:g}")
     positives = int(y_true.sum())
-    if positives in (0, len(y_true)):
+    if one_class and not len(y_true):
+        raise MetricError("no rows: nothing to measure")
+    if not one_class and positives in (0, len(y_true)):
         raise MetricError(
             f"one class only ({positives} positives of {len(y_true)}): there is no AUC"
         )
     return y_true.astype(bool), y_score
+
+
+def require_split(rows: pd.DataFrame, split: str, purpose: str) -> None:
+    """Refuse rows unless there are some and every one is of the split.
+
+    What is fitted on validation images must not see others, so no flag turns this off.
+
+    Raises:
+        MetricError: No rows, no column split, or rows of another split or of none; the
+            splits met are named.
+    """
+    if not len(rows):
+        raise MetricError(f"{purpose} needs rows of split {split!r}, received none")
+    if "split" not in rows:
+        raise MetricError(f"{purpose} needs a column split that says {split!r}")
+    found = rows["split"].fillna("").astype(str).str.strip()
+    if (found != split).any():
+        met = ", ".join(
+            f"{k or 'empty'} ({v})" for k, v in found.value_counts().items()
+        )
+        raise MetricError(
+            f"{purpose} takes rows of split {split!r} only; received {met}"
+        )
 
 
 def aggregate(

@@ -6,7 +6,7 @@ once, the AUC of every draw is a cumulative sum, so no draw sorts or copies scor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,21 @@ def woman_weights(codes: np.ndarray, n: int, seed: int) -> Iterator[np.ndarray]:
         yield counts[:, codes].astype(np.float64)
 
 
+def bootstrap(
+    measure: Callable[[np.ndarray], np.ndarray], codes, n: int, seed: int
+) -> np.ndarray:
+    """`measure` of every draw: weights (draws, N) -> (draws, ...), all draws, (n, ...).
+
+    Args:
+        measure: Takes the weights of some draws.
+        codes: (N,) women, as `group_codes` numbers them.
+        n: Draws.
+        seed: Of NumPy's generator.
+    """
+    chunks = [measure(weights) for weights in woman_weights(codes, n, seed)]
+    return np.concatenate(chunks)
+
+
 def weighted_auc(y_true, y_score, weights) -> np.ndarray:
     """AUC of each draw: weights (draws, N) -> (draws,), NaN where a class is empty."""
     pos, neg = _class_weights(y_true, y_score, weights)
@@ -58,6 +73,30 @@ def weighted_sensitivity(y_true, y_score, weights, specificity) -> np.ndarray:
     enough = below >= (specificity - 1e-12) * neg.sum(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         return (pos * enough).sum(axis=1) / pos.sum(axis=1)
+
+
+def weighted_specificity(y_true, y_score, weights, sensitivity) -> np.ndarray:
+    """Specificity of each draw at a sensitivity; arguments as `weighted_auc`."""
+    # Classes and order both turned over, what was specificity is sensitivity.
+    return weighted_sensitivity(~y_true, -y_score, weights, sensitivity)
+
+
+def weighted_partial_auc(y_true, y_score, weights, max_fpr: float) -> np.ndarray:
+    """Area under each draw's curve left of a false positive rate, as a share of it.
+
+    The curve is straight between its points, so that a tie counts one half. The result
+    is the mean sensitivity where the specificity is at least 1 - max_fpr: 0 to 1.
+    """
+    pos, neg = _class_weights(y_true, y_score, weights)
+    with np.errstate(invalid="ignore"):  # a draw of one class: NaN
+        rise = pos[:, ::-1] / pos.sum(axis=1, keepdims=True)
+        run = neg[:, ::-1] / neg.sum(axis=1, keepdims=True)
+    start = np.cumsum(run, axis=1) - run
+    inside = np.clip(max_fpr - start, 0, run)  # the part of each step left of the rate
+    with np.errstate(invalid="ignore"):
+        slope = np.divide(rise, run, out=np.zeros_like(rise), where=run > 0)
+    height = np.cumsum(rise, axis=1) - rise + slope * inside / 2
+    return (inside * height).sum(axis=1) / max_fpr
 
 
 def _class_weights(y_true, y_score, weights) -> tuple[np.ndarray, np.ndarray]:
