@@ -1,13 +1,15 @@
-"""`dm-evaluate`: from a table of scores to figures with intervals.
+"""`dm-evaluate`: from tables of scores to figures with intervals, and a report.
 
-Works on `predictions.csv` of this project and on any CSV from elsewhere whose columns
-are named by flags. Image, breast and patient level stand side by side, each with its
-own count; the interval comes from resampling women, and where the table names none the
-output says so. Sensitivities at a given specificity describe the curve of these very
-images; they are no operating point, which is chosen on validation images.
+Works on `predictions.csv` of this project, on its run folders, and on any CSV from
+elsewhere whose columns are named by flags. Image, breast and patient level stand side
+by side; intervals come from resampling women, and where a table names none the output
+says so. A threshold and a temperature come from validation rows (a run's own, those of
+the same table, or `--fit-on`) or from the model (`--decision`); sensitivities at a
+given specificity describe the curve of these very images and are no operating point.
 
 Example:
-    python -m dm_training.evaluate predictions.csv --out scores --compare other.csv
+    dm-evaluate predictions.csv --out scores --compare other.csv
+    dm-evaluate runs/whole --compare runs/b --ensemble --out both --images images.csv
 """
 
 from __future__ import annotations
@@ -17,177 +19,182 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-SPECIFICITIES = (0.8, 0.9, 0.95)
 FORMAT = 1
 COLUMN_FLAGS = {
     "score": "y_score", "truth": "y_true", "id": "image_id", "patient": "patient_id",
-    "laterality": "laterality", "split": "split",
+    "laterality": "laterality", "view": "view", "density": "density", "age": "age",
+    "vendor": "vendor", "split": "split",
 }  # fmt: skip
 
 
-def evaluate_rows(
-    rows, split: str = "test", *, how: str = "mean", n: int = 2000, seed: int = 0
-) -> dict:
-    """All figures of one model's rows.
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate, and what the report may draw on; paths, None for none.
 
-    Args:
-        rows: What `select_rows` gives.
-        split: Goes into each figure.
-        how: How images make a breast or a woman: "mean" or "max".
-        n: Bootstrap draws.
-        seed: Of the draws.
-
-    Returns:
-        `auc` by level (those that the table's ids allow), `auc_delong`, and
-        `sensitivity_at_specificity`.
-
-    Raises:
-        MetricError: One class only, an image twice, NaN, some rows without a patient.
+    Attributes:
+        sources: CSV files or run folders, `NAME=` before one names it; the first is
+            what the report is about.
+        split: Of which rows.
+        columns: Our name -> the name in a plain table.
+        augmented: Of run folders take the mean of four flips.
+        ensemble: Add the mean of all.
+        fit_on: A table of validation rows for the threshold.
+        decision: A model or JSON with a stored threshold; goes before `fit_on`.
+        rule: How a threshold is fitted.
+        images: Image table: pictures, and view, density, age, vendor of the rows.
+        lesions: Lesion table: outlines, and subgroups by lesion.
+        audit: An audit.json, or its folder.
+        model, patch_model: For overlays.
+        learning_curve: Folder of a learning curve.
+        gallery: Images of each kind in the gallery; 0 for none.
+        localisation: Whether to measure where maps point, if lesions are given.
+        title: The report's.
     """
-    from dm_training import metrics
 
-    levels = ["image"]
-    if metrics.has_patients(rows):
-        sided = (rows["laterality"].fillna("").astype(str) != "").all()
-        levels += ["breast", "patient"] if sided else ["patient"]
-    found = {
-        level: metrics.auc_figure(rows, level, split, how=how, n=n, seed=seed)
-        for level in levels
-    }
-    counts = {"n": found["image"]["n"], "positives": found["image"]["positives"]}
-    delong = metrics.auc_delong(rows["y_true"], rows["y_score"])
-    return {
-        "auc": found,
-        "auc_delong": metrics.figure(*delong, **counts, level="image", split=split),
-        "sensitivity_at_specificity": _sensitivities(rows, split, counts, n, seed),
-    }
-
-
-def paired_difference(
-    a, b, split: str = "test", *, n: int = 2000, seed: int = 0
-) -> dict:
-    """AUC(a) - AUC(b) over the same images, image level.
-
-    Args:
-        a: Rows of one model, as `select_rows` gives.
-        b: Rows of the other; the same images in any order.
-
-    Returns:
-        A figure with `p` of the bootstrap of women and `p_delong` beside it; where
-        there are no women, DeLong's interval and p.
-
-    Raises:
-        MetricError: The tables do not hold the same images and truths.
-    """
-    from dm_training import metrics
-
-    rows = metrics.join_predictions(a, b)
-    scores = rows["y_true"], rows["y_score"], rows["y_score_b"]
-    *interval, p = independent = metrics.delong_paired(*scores)
-    if metrics.has_patients(rows):
-        *interval, p = metrics.paired_auc_difference(
-            *scores, rows["patient_id"], n=n, seed=seed
-        )
-    positives = rows["y_true"].sum()
-    counts = {"n": len(rows), "positives": positives, "level": "image", "split": split}
-    return metrics.figure(*interval, **counts) | {"p": p, "p_delong": independent[3]}
+    sources: Sequence[str | os.PathLike]
+    split: str = "test"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    augmented: bool = False
+    ensemble: bool = False
+    fit_on: Path | None = None
+    decision: Path | None = None
+    rule: str = "youden"
+    images: Path | None = None
+    lesions: Path | None = None
+    audit: Path | None = None
+    model: Path | None = None
+    patch_model: Path | None = None
+    learning_curve: Path | None = None
+    gallery: int = 6
+    localisation: bool = True
+    title: str = ""
 
 
-def evaluate(
-    path: str | os.PathLike, out: str | os.PathLike, *, split: str = "test",
-    compare: Sequence[str | os.PathLike] = (),
-    columns: Mapping[str, str] | None = None, how: str = "mean", n: int = 2000,
-    seed: int = 0,
-) -> dict:  # fmt: skip
-    """Score one table, and others beside it, into a folder.
+def evaluate(request: Request, out: str | os.PathLike, choices=None) -> dict:
+    """Score tables into a folder, with a report.
 
     Args:
-        path: The table of scores.
-        out: Gets metrics.json, roc.csv and plots/roc.png.
-        compare: Other models' tables on the same images, with the same columns.
+        request: What to evaluate.
+        out: Gets metrics.json, roc.csv, plots/, report.html, report.md, report.json.
+        choices: `evaluation.Choices`: draws, seed, prevalence, how.
 
     Returns:
         What metrics.json holds.
 
     Raises:
-        TableError, MetricError: As `read_scores`, `evaluate_rows`,
-            `paired_difference`; nothing is written then.
+        TableError, MetricError, ModelFileError: As `scored.read_scored`,
+            `evaluation.choose_decision`; nothing is written then.
     """
-    from dm_training import metrics
-    from dm_training.prediction_rows import read_scores, select_rows
+    from dm_training import evaluation, study
+    from dm_training.report import write_all
+    from dm_training.study_sections import study_sections
 
-    tables = [path, *compare]
-    names = _names(tables)
-    models, left_out = {}, {}
-    for name, table in zip(names, tables, strict=True):
-        rows, left = select_rows(read_scores(table, columns), split, where=str(table))
-        models[name], left_out[name] = rows, left
-    first = models[names[0]]
-    found = {"format": FORMAT, "model": names[0], "split": split}
-    found["predictions"] = os.path.relpath(path, out)
-    found["left_out"] = left_out[names[0]]
-    found["interval"] = _interval_text(metrics.has_patients(first), n, seed)
-    found |= evaluate_rows(first, split, how=how, n=n, seed=seed)
-    others = {name: models[name] for name in names[1:]}
-    found["compared"] = {
-        name: metrics.auc_figure(rows, "image", split, n=n, seed=seed)
-        for name, rows in others.items()
-    }
-    found["paired_differences"] = {
-        name: paired_difference(first, rows, split, n=n, seed=seed)
-        for name, rows in others.items()
-    }
-    _write(found, models, Path(out))
-    return found
+    choices = choices or evaluation.Choices(split=request.split)
+    found = study.open_study(request, choices)
+    pictures, localised = study.pictures(found)
+    sections = study_sections(found, Path(out), pictures=pictures)
+    facts = {"format": FORMAT, **found.facts(Path(out)), "localisation": localised}
+    points = found.roc_points()
+    _replace(Path(out) / "roc.csv", points.to_csv(index=False, float_format="%.8g"))
+    write_all(out, request.title or f"Evaluation of {found.name}", sections,
+              lead=found.lead(), footer=study.footer())  # fmt: skip
+    _replace(Path(out) / "metrics.json", json.dumps(facts, indent=2) + "\n")
+    return facts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see the module's docstring."""
     args = _parser().parse_args(argv)
+    from dm_models.layer_files import ModelFileError
     from dm_preprocess.tables import TableError
+    from dm_training.evaluation import Choices
     from dm_training.metrics import MetricError
+    from dm_training.report import ReportError
 
-    given = {flag: getattr(args, f"{flag}_column") for flag in COLUMN_FLAGS}
-    columns = {COLUMN_FLAGS[flag]: name for flag, name in given.items() if name}
     if (Path(args.out) / "metrics.json").exists() and not args.overwrite:
         return _refused(f"{args.out}: holds a metrics.json; --overwrite replaces it")
     try:
-        found = evaluate(
-            args.predictions, args.out, split=args.split, compare=args.compare,
-            columns=columns, how=args.how, n=args.draws, seed=args.seed,
-        )  # fmt: skip
-    except (TableError, MetricError, OSError) as error:
+        choices = Choices(split=args.split, how=args.how, draws=args.draws,
+                          seed=args.seed, prevalence=args.prevalence)  # fmt: skip
+        found = evaluate(_request(args), args.out, choices)
+    except (TableError, MetricError, ModelFileError, ReportError, OSError) as error:
         return _refused(str(error))
     print(_table(found))
-    print(f"Wrote metrics.json, roc.csv and plots/roc.png to {args.out}")
+    print(f"Wrote report.html, report.md, metrics.json and roc.csv to {args.out}")
     return 0
+
+
+def _request(args: argparse.Namespace) -> Request:
+    given = {flag: getattr(args, f"{flag}_column") for flag in COLUMN_FLAGS}
+    columns = {COLUMN_FLAGS[flag]: name for flag, name in given.items() if name}
+    names = ("augmented", "ensemble", "fit_on", "decision", "rule", "images", "lesions",
+             "audit", "model", "patch_model", "learning_curve", "gallery",
+             "localisation", "title", "split")  # fmt: skip
+    return Request(sources=[args.predictions, *args.compare], columns=columns,
+                   **{name: getattr(args, name) for name in names})  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="dm-evaluate", description=__doc__.split("\n\n")[0],
-        epilog="Works on any CSV; --score-column and its like name the columns.",
+        prog="dm-evaluate", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("predictions", help="CSV with a truth and a score a row")
-    parser.add_argument("--out", required=True, help="folder for the results")
-    parser.add_argument("--split", default="test",
-                        choices=("train", "val", "test"),
-                        help="rows to use (default: test)")  # fmt: skip
-    parser.add_argument("--compare", nargs="+", default=[], metavar="CSV",
-                        help="other models' tables on the same images")  # fmt: skip
-    parser.add_argument("--how", choices=("mean", "max"), default="mean",
-                        help="images to a breast or woman (default: mean)")  # fmt: skip
-    parser.add_argument("--draws", type=_positive, default=2000,
-                        help="bootstrap draws of women (default: 2000)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--overwrite", action=argparse.BooleanOptionalAction,
-                        default=False, help="replace an earlier result")  # fmt: skip
+    add, switch = parser.add_argument, argparse.BooleanOptionalAction
+    add("predictions", help="CSV with a truth and a score a row, or a run folder")
+    add("--out", required=True, help="folder for the results")
+    add("--split", default="test", choices=("train", "val", "test"),
+        help="rows to use (default: test)")  # fmt: skip
+    add("--compare", nargs="+", default=[], metavar="[NAME=]CSV_OR_RUN",
+        help="other models on the same images")  # fmt: skip
+    add("--ensemble", action=switch, default=False,
+        help="add the mean of all models")  # fmt: skip
+    add("--augmented", action=switch, default=False,
+        help="of run folders, take the mean of four flips")  # fmt: skip
+    add("--how", choices=("mean", "max"), default="mean",
+        help="images to a breast or woman (default: mean)")  # fmt: skip
+    add("--draws", type=_positive, default=2000,
+        help="bootstrap draws of women (default: 2000)")  # fmt: skip
+    add("--seed", type=int, default=0)
+    add("--overwrite", action=switch, default=False, help="replace an earlier result")
+    _add_threshold(parser)
+    _add_report(parser)
+    columns = parser.add_argument_group("columns of a table from elsewhere")
     for flag, ours in COLUMN_FLAGS.items():
-        parser.add_argument(f"--{flag}-column", metavar="NAME",
-                            help=f"default: {ours}")  # fmt: skip
+        columns.add_argument(
+            f"--{flag}-column", metavar="NAME", help=f"default: {ours}"
+        )
     return parser
+
+
+def _add_threshold(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("operating point, from validation only")
+    add = group.add_argument
+    add("--fit-on", type=Path, metavar="CSV", help="rows of split val to fit it on")
+    add("--decision", type=Path, metavar="FILE",
+        help="model (.keras), export or JSON that holds one")  # fmt: skip
+    add("--rule", default="youden",
+        help='youden, "sensitivity 0.90" or "specificity 0.90"')  # fmt: skip
+    add("--prevalence", type=float,
+        help="of cancer where it is to be used, for PPV and NPV")  # fmt: skip
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what the report may draw on").add_argument
+    add("--title")
+    add("--images", type=Path, help="images.csv: pictures, view, density, age, vendor")
+    add("--lesions", type=Path, help="lesions.csv: outlines, subgroups by lesion")
+    add("--audit", type=Path, help="audit.json of dm-audit, or its folder")
+    add("--model", type=Path, help="the whole-image model, for Grad-CAM")
+    add("--patch-model", type=Path, help="the patch classifier, for its heat map")
+    add("--learning-curve", type=Path, help="folder of 09_learning_curve.sh")
+    add("--gallery", type=int, default=6, metavar="N",
+        help="images of each kind, 0 for none (default: 6)")  # fmt: skip
+    add("--localisation", action=argparse.BooleanOptionalAction, default=True,
+        help="how often maps point at a lesion, where --lesions are given: a pass of "
+        "the nets over all positive images")  # fmt: skip
 
 
 def _positive(text: str) -> int:
@@ -196,53 +203,8 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _sensitivities(rows, split: str, counts: dict, n: int, seed: int) -> dict:
-    from dm_training import metrics
-
-    women = "patient_id" if metrics.has_patients(rows) else "image_id"
-    scores = rows["y_true"], rows["y_score"], rows[women]
-    return {
-        f"{at:.2f}": metrics.figure(
-            *metrics.sensitivity_bootstrap(*scores, at, n=n, seed=seed),
-            **counts, level="image", split=split,
-        )
-        for at in SPECIFICITIES
-    }  # fmt: skip
-
-
-def _names(tables: Sequence) -> list[str]:
-    """File names without suffix, or as much of the paths as tells them apart."""
-    paths = [Path(table) for table in tables]
-    for names in (
-        [path.stem for path in paths],
-        [f"{path.parent.name}/{path.stem}" for path in paths],
-    ):
-        if len(set(names)) == len(names):
-            return names
-    return [f"{path} ({number})" for number, path in enumerate(paths, 1)]
-
-
-def _interval_text(women: bool, n: int, seed: int) -> str:
-    if not women:
-        return "intervals assume independent images (the table names no patients)"
-    return f"95 %, {n} bootstrap draws of women, seed {seed}"
-
-
-def _write(found: dict, models: Mapping, out: Path) -> None:
-    from dm_training import metrics, plots
-
-    first = models[found["model"]]
-    figures = {found["model"]: found["auc"]["image"], **found["compared"]}
-    scores = {name: (rows["y_true"], rows["y_score"]) for name, rows in models.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    points = metrics.roc_points(first["y_true"], first["y_score"])
-    _replace(out / "roc.csv", points.to_csv(index=False, float_format="%.8g"))
-    title = f"ROC, image level, {found['split']}"
-    plots.plot_roc(scores, out / "plots" / "roc.png", title=title, figures=figures)
-    _replace(out / "metrics.json", json.dumps(found, indent=2) + "\n")
-
-
 def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
@@ -252,10 +214,14 @@ def _table(found: dict) -> str:
     from dm_training.report import format_interval
 
     lines = [(f"AUC, {level} level", figure) for level, figure in found["auc"].items()]
-    lines += [
-        (f"sensitivity at specificity {at}", figure)
-        for at, figure in found["sensitivity_at_specificity"].items()
-    ]
+    lines.append(("partial AUC, specificity 0.80 to 1", found["partial_auc"]))
+    for name, of in (("sensitivity", "specificity"), ("specificity", "sensitivity")):
+        lines += [(f"{name} at {of} {at}", figure)
+                  for at, figure in found[f"{name}_at_{of}"].items()]  # fmt: skip
+    point = found["operating_point"]
+    lines += [(f"{name} at the operating point", point[name])
+              for name in ("sensitivity", "specificity", "ppv", "npv")
+              if point.get(name)]  # fmt: skip
     lines += [(f"AUC of {name}", figure) for name, figure in found["compared"].items()]
     lines += [
         (f"AUC less that of {name}", figure)
@@ -263,18 +229,23 @@ def _table(found: dict) -> str:
     ]
     width = max(len(label) for label, _ in lines)
     text = [f"{found['model']}, split {found['split']}; {found['interval']}"]
-    for label, figure in lines:
-        p = f", p = {figure['p']:.3g}" if "p" in figure else ""
-        text.append(
-            f"  {label:<{width}}  {format_interval(figure)}, n = {figure['n']}, "
-            f"{figure['positives']} positive{p}"
-        )
+    text += [f"  {label:<{width}}  {format_interval(figure)}, n = {figure['n']}, "
+             f"{figure['positives']} positive{_p_text(figure)}"
+             for label, figure in lines]  # fmt: skip
+    if "not_measured" in point:
+        text.append(f"  operating point: not measured, {point['not_measured']}")
     left = found["left_out"]
     text.append(
         f"  left out: {left['no_truth']} row(s) without a truth, "
         f"{left['other_split']} of other splits"
     )
     return "\n".join(text)
+
+
+def _p_text(figure: dict) -> str:
+    if "p" not in figure:
+        return ""
+    return f", p = {figure['p']:.3g} (Holm {figure['p_holm']:.3g})"
 
 
 def _refused(message: str) -> int:

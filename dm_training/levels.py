@@ -21,8 +21,8 @@ from dm_training.roc import (
     specificity_bootstrap,
 )
 
-SPECIFICITIES = (0.8, 0.9)
-SENSITIVITIES = (0.8, 0.9)
+SPECIFICITIES = (0.8, 0.9, 0.95)
+SENSITIVITIES = (0.8, 0.9, 0.95)
 PARTIAL_FROM = 0.8
 
 

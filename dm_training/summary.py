@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from dm_preprocess import tables
-from dm_training import metrics, plots, report
-from dm_training.runs import RunError, read_json, versions, write_json
+from dm_training import evaluate, metrics, plots, report
+from dm_training.runs import RunError, read_json, write_json
 
 _TRAINED = ("patch", "whole", "whole_no_patch", "finetuned", "digital_imagenet")
 _FILM, _DIGITAL = "phantoms as CBIS-DDSM film", "phantoms as INbreast, digital"
@@ -87,38 +87,56 @@ def demo_summary(root: Path) -> dict:
 
 
 def demo_sections(root: Path, summary: dict) -> list[report.Section]:
-    """The report's sections with their pictures."""
+    """The report's sections with their pictures: both studies, then the patches."""
     picture, section = report.Picture, report.Section
-    curves = {
-        "patches, then whole images": root / "film_scores/predictions.csv",
-        "whole images only": root / "whole_no_patch/predictions_test.csv",
-    }
-    film = _roc(curves, root / "plots/roc_film.png", "Film, test split")
-    curves = {
-        "fine-tuned": root / "digital_after/predictions.csv",
-        "ImageNet only": root / "digital_imagenet/predictions_test.csv",
-        "film model as it is": root / "digital_before/predictions.csv",
-    }
-    digital = _roc(curves, root / "plots/roc_digital.png", "Digital, test split")
     sheets = [picture(p, p.stem.replace("contact_", "Class ").replace("_", " "))
               for p in sorted((root / "patches").glob("contact_*.png"))]  # fmt: skip
-    maps = [picture(p, p.stem) for p in sorted((root / "heat_maps").glob("*.png"))]
     results, *rest = report.summary_sections(summary)
     return [
         results,
-        section("ROC", pictures=[picture(film, "Film"), picture(digital, "Digital")]),
-        section("Where the patch classifier looks", [
-            "Probability of a malignant lesion at each position; the frames are the "
-            "outlined lesions. Test images of the film set."], pictures=maps),
-        section("Training", pictures=[
-            picture(root / "patch/plots/history.png", "Patch classifier"),
-            picture(root / "patch/plots/confusion.png", "Patch classifier, test split"),
-            picture(root / "whole/plots/history.png", "Whole-image classifier"),
-            picture(root / "finetuned/plots/history.png", "Fine-tuning, digital"),
+        *_study(root, "Film", film_request(root)),
+        *_study(root, "Digital", digital_request(root)),
+        section("Patch classifier", pictures=[
+            picture(root / "patch/plots/history.png", "Loss and AUC"),
+            picture(root / "patch/plots/confusion.png", "Test split"), *sheets,
         ]),
-        section("Patches", pictures=sheets),
         *rest,
     ]  # fmt: skip
+
+
+def film_request(root: Path) -> evaluate.Request:
+    """The demo's film study: patches first against whole images only."""
+    return evaluate.Request(
+        [f"patches first={root / 'whole'}",
+         f"whole images only={root / 'whole_no_patch'}"],
+        images=root / "film_split/images.csv", lesions=root / "film/lesions.csv",
+        audit=root / "film_audit", model=root / "whole/best.keras",
+        patch_model=root / "patch/best.keras", gallery=4,
+    )  # fmt: skip
+
+
+def digital_request(root: Path) -> evaluate.Request:
+    """The demo's digital study: fine-tuned, from ImageNet only, film model as it is."""
+    return evaluate.Request(
+        [f"fine-tuned={root / 'finetuned'}",
+         f"ImageNet only={root / 'digital_imagenet'}",
+         f"film model as it is={root / 'digital_before/predictions.csv'}"],
+        images=root / "digital_split/images.csv",
+        lesions=root / "digital/lesions.csv", model=root / "finetuned/best.keras",
+        patch_model=root / "patch/best.keras", gallery=4,
+    )  # fmt: skip
+
+
+def _study(root: Path, title: str, request: evaluate.Request) -> list[report.Section]:
+    from dm_training.evaluation import Choices
+    from dm_training.study import open_study, pictures
+    from dm_training.study_sections import study_sections
+
+    found = open_study(request, Choices())
+    shown, localised = pictures(found)
+    write_json(root / f"evaluation_{title.lower()}.json",
+               found.facts(root) | {"localisation": localised})  # fmt: skip
+    return study_sections(found, root, prefix=title, pictures=shown)
 
 
 def mias_summary(root: Path) -> dict:
@@ -208,9 +226,9 @@ def _print(summary: dict) -> None:
 
 def _finish(root: Path, title: str, lead: str, summary: dict, sections) -> None:
     write_json(root / "summary.json", summary)
-    packages = ", ".join(f"{k} {v}" for k, v in versions()["packages"].items())
-    report.write_report(root / "report.html", title, sections, lead=lead,
-                        footer=f"Research only. {packages}")  # fmt: skip
+    from dm_training.study import footer
+
+    report.write_all(root, title, sections, lead=lead, footer=footer())
     _print(summary)
     print(f"report -> {root}/report.html, figures -> {root}/summary.json")
 

@@ -9,7 +9,8 @@ import pytest
 
 from dm_preprocess.tables import TableError
 from dm_training import metrics, prediction_rows
-from dm_training.evaluate import evaluate, main
+from dm_training.evaluate import Request, evaluate, main
+from dm_training.evaluation import Choices
 
 FAST = ["--draws", "200"]
 
@@ -59,7 +60,8 @@ def test_compared_tables_get_a_paired_difference(tmp_path):
     a = predictions(tmp_path / "a.csv", strength=2)
     b = predictions(tmp_path / "b.csv", strength=0.3, seed=1)
     b.iloc[::-1].to_csv(tmp_path / "b.csv", index=False)  # order does not matter
-    found = evaluate(tmp_path / "a.csv", tmp_path, compare=[tmp_path / "b.csv"], n=200)
+    found = evaluate(Request([tmp_path / "a.csv", tmp_path / "b.csv"]), tmp_path,
+                     Choices(draws=200))  # fmt: skip
     figure = found["paired_differences"]["b"]
     assert figure["value"] == pytest.approx(value_of(a) - value_of(b))
     assert 0 < figure["low"] < figure["high"] and figure["p"] < 0.05
@@ -71,9 +73,8 @@ def test_tables_of_one_name_are_told_apart_by_their_folders(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         predictions(tmp_path / name / "p.csv")
-    found = evaluate(
-        tmp_path / "one/p.csv", tmp_path, compare=[tmp_path / "two/p.csv"], n=100
-    )
+    sources = [tmp_path / "one/p.csv", tmp_path / "two/p.csv"]
+    found = evaluate(Request(sources), tmp_path, Choices(draws=100))
     assert found["model"] == "one/p"
     assert found["paired_differences"]["two/p"]["value"] == 0
 
@@ -83,7 +84,7 @@ def test_rows_without_truth_and_of_other_splits_are_left_out_and_counted(tmp_pat
     frame.loc[:1, "y_true"] = ""
     frame.loc[2:5, "split"] = "val"
     frame.to_csv(tmp_path / "p.csv", index=False)
-    found = evaluate(tmp_path / "p.csv", tmp_path, n=100)
+    found = evaluate(Request([tmp_path / "p.csv"]), tmp_path, Choices(draws=100))
     assert found["left_out"] == {"other_split": 4, "no_truth": 2}
     assert found["auc"]["image"]["n"] == 54
 

@@ -1,0 +1,133 @@
+"""A study's pictures: the surest and the most wrong images, and where maps point.
+
+Models are loaded once for both; without one there are images and outlines alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dm_training.report_parts import Bar, Gallery, Section, Table
+
+if TYPE_CHECKING:
+    from dm_training.study import Study
+
+_MAP_WORDS = {"any": "any outlined lesion", "malignant": "a malignant lesion"}
+
+
+@dataclass(frozen=True)
+class _Nets:
+    """The models that make overlays, each with its contract; None for none."""
+
+    model: object = None
+    contract: object = None
+    patch_model: object = None
+    patch_contract: object = None
+
+
+def gallery_sections(study: Study) -> tuple[list[Section], dict]:
+    """The gallery and, where lesions are outlined and a map can be had, localisation.
+
+    Args:
+        study: With an image table.
+
+    Returns:
+        (sections, the localisation's figures or {}).
+
+    Raises:
+        ModelFileError: A model cannot be read.
+        TableError: A table that breaks a rule.
+    """
+    nets = _load(study)
+    sections = []
+    if study.request.gallery:
+        sections.append(_gallery(study, nets))
+    found = _localised(study, nets)
+    if found:
+        sections.append(_localisation(found))
+    return sections, found
+
+
+def _load(study: Study) -> _Nets:
+    from dm_models.weights import load_model
+
+    request, given = study.request, {}
+    if request.model:
+        given["model"], given["contract"] = load_model(request.model)
+    if request.patch_model:
+        loaded = load_model(request.patch_model)
+        given["patch_model"], given["patch_contract"] = loaded
+    return _Nets(**given)
+
+
+def _gallery(study: Study, nets: _Nets) -> Section:
+    from dm_training.gallery import gallery_items
+
+    said: list[str] = []
+    items = gallery_items(
+        study.rows, study.request.images, lesions_csv=study.request.lesions,
+        model=nets.model, contract=nets.contract, patch_model=nets.patch_model,
+        patch_contract=nets.patch_contract, number=study.request.gallery,
+        say=said.append,
+    )  # fmt: skip
+    text = [
+        "The positives of highest and of lowest score, and the negatives of lowest and "
+        "of highest: what the model is surest of, and its worst mistakes. A map shows "
+        "what moves the score; it is no outline of a lesion, and on a negative image "
+        "it is bright somewhere too."
+    ]
+    return Section("Images to look through", text, galleries=[Gallery(items)],
+                   notices=list(dict.fromkeys(said)))  # fmt: skip
+
+
+def _localised(study: Study, nets: _Nets) -> dict:
+    from dm_training import image_maps, localisation
+    from dm_training.localisation import LocalisationError
+
+    request, mappers = study.request, []
+    if not (request.lesions and request.localisation):
+        return {}
+    try:
+        if nets.patch_model is not None:
+            mappers.append(
+                image_maps.patch_mapper(nets.patch_model, nets.patch_contract)
+            )
+        if nets.model is not None:
+            mappers.append(image_maps.cam_mapper(nets.model, nets.contract))
+    except image_maps.MapError as why:
+        print(f"an overlay points nowhere: {why}", file=sys.stderr)
+    if not mappers:
+        return {}
+    split = study.choices.split
+    try:
+        rows, _ = localisation.localise_images(
+            mappers, request.images, request.lesions, split=split
+        )
+    except LocalisationError as why:
+        print(f"no localisation: {why}", file=sys.stderr)
+        return {}
+    return localisation.localisation(rows, split=split)
+
+
+def _localisation(found: Mapping) -> Section:
+    rows = []
+    for kind, facts in found.items():
+        for lesions, words in _MAP_WORDS.items():
+            figure, chance = facts[lesions], facts[f"{lesions}_chance"]
+            if figure is not None:
+                rows.append([f"{kind}, {words}", figure, Bar(figure), f"{chance:.3f}",
+                             figure["n"]])  # fmt: skip
+    steps = ", ".join(
+        f"{kind} {facts['step'][0]:.0f} x {facts['step'][1]:.0f}"
+        for kind, facts in found.items()
+    )
+    text = (
+        "How often the hottest place of a map lies in an outlined lesion, over the "
+        "positive images that have one; by chance, a place drawn from the breast would "
+        f"(the lesions' share of its area). From cell to cell, in pixels: {steps}."
+    )
+    columns = ["map points at", "share of images", "", "by chance", "n"]
+    return Section("Where the maps point", [text], [Table(columns, rows)])

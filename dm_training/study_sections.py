@@ -1,0 +1,258 @@
+"""What a study says, section by section; how it looks is `report_page`'s.
+
+Each function makes one section or none: a section stands only where something was
+measured, and where it was not the operating point and calibration say why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from dm_training import (
+    calibration,
+    operating_point,
+    plots,
+    plots_results,
+    provenance,
+)
+from dm_training.report_parts import (
+    Bar,
+    Headline,
+    Picture,
+    Section,
+    Table,
+    figure_table,
+)
+from dm_training.study import Study
+
+_COLUMN_WORDS = {"abnormality": "lesion type", "age": "age", "assessment": "BI-RADS"}
+
+
+def study_sections(
+    study: Study, out: Path, *, prefix: str = "", pictures: Sequence[Section] = ()
+) -> list[Section]:
+    """All sections of a study; writes its plots.
+
+    Args:
+        study: The study.
+        out: Folder of the report; plots go to `plots/` in it.
+        prefix: Goes before every heading and plot's name where a report holds more
+            than one study, such as "Film".
+        pictures: The gallery and what else stands before the run's own facts.
+
+    Returns:
+        Sections in reading order.
+    """
+    folder = Path(out) / "plots"
+    stem = f"{prefix.lower().replace(' ', '_')}_" if prefix else ""
+    made = [
+        _results(study),
+        _roc(study, folder, stem), _compared(study),
+        _operating(study, folder, stem), _calibration(study, folder, stem),
+        _subgroups(study, folder, stem), _learning_curve(study),
+        *pictures, _run(study), _training(study),
+        *provenance.audit_sections(study.request.audit, _converted(study)),
+    ]  # fmt: skip
+    return [_headed(section, prefix) for section in made if section is not None]
+
+
+def _headed(section: Section, prefix: str) -> Section:
+    title = f"{prefix}: {section.title}" if prefix else section.title
+    return replace(section, title=title[:1].upper() + title[1:])
+
+
+def _results(study: Study) -> Section:
+    figures = study.figures
+    shown = {f"AUC, {level} level": f for level, f in figures["auc"].items()}
+    shown |= {"AUC per image, DeLong": figures["auc_delong"]}
+    shown |= {"partial AUC, specificity 0.80 to 1": figures["partial_auc"]}
+    for name, of in (("sensitivity", "specificity"), ("specificity", "sensitivity")):
+        shown |= {f"{name} at {of} {at}": figure
+                  for at, figure in figures[f"{name}_at_{of}"].items()}  # fmt: skip
+    headline = {f"AUC per {level}": f for level, f in figures["auc"].items()}
+    point = figures["operating_point"]
+    for name in ("sensitivity", "specificity"):
+        if point.get(name):
+            headline[f"{name} at the operating point"] = point[name]
+    text = (
+        "A sensitivity at a given specificity is read off these very images: it "
+        "describes the curve. The operating point was fixed on validation images."
+    )
+    missing = [f"No figure per {level}: {f['reason']}."
+               for level, f in figures["levels"].items() if "reason" in f]  # fmt: skip
+    return Section("Results", [text, *missing], [figure_table(shown)],
+                   headlines=[Headline(headline)])  # fmt: skip
+
+
+def _roc(study: Study, folder: Path, stem: str) -> Section:
+    models = {m.name: (m.rows["y_true"].to_numpy(), m.rows["y_score"].to_numpy())
+              for m in study.models}  # fmt: skip
+    path = plots.plot_roc(models, folder / f"{stem}roc.png",
+                          title=f"ROC, image level, {study.choices.split}",
+                          figures=study.auc_figures())  # fmt: skip
+    return Section("ROC", pictures=[Picture(path, "Per image, with the AUC's 95 % "
+                                            "interval", alt="ROC curves")])  # fmt: skip
+
+
+def _compared(study: Study) -> Section | None:
+    pairs = study.figures["paired_differences"]
+    if not pairs:
+        return None
+    rows = [[study.name, study.figures["auc"]["image"], None, None, None]]
+    for name, pair in pairs.items():
+        plain = {key: pair[key] for key in ("value", "low", "high")} | {"p": None}
+        rows.append([name, study.figures["compared"][name], plain,
+                     f"{pair['p']:.3g}", f"{pair['p_holm']:.3g}"])  # fmt: skip
+    text = (
+        f"AUC of {study.name} less that of each other model on the same images; p from "
+        "the bootstrap of women, and adjusted by Holm for all comparisons in the table."
+    )
+    columns = ["model", "AUC per image", "difference", "p", "p, Holm"]
+    return Section("Models compared", [text], [Table(columns, rows)])
+
+
+def _operating(study: Study, folder: Path, stem: str) -> Section:
+    point = study.figures["operating_point"]
+    if "not_measured" in point:
+        return Section("Operating point", [f"Not measured: {point['not_measured']}."])
+    decision, at = study.decision, f"at prevalence {point.get('prevalence')}"
+    words = {"sensitivity": "sensitivity", "specificity": "specificity",
+             "ppv": "PPV in this table", "npv": "NPV in this table",
+             "ppv_at_prevalence": f"PPV {at}",
+             "npv_at_prevalence": f"NPV {at}"}  # fmt: skip
+    shown = {words[name]: point[name] for name in words if point.get(name)}
+    fitted = decision.fitted_on
+    text = (
+        f"Threshold {decision.threshold:.4f} on the calibrated probability "
+        f"(temperature {decision.temperature:.3g}), rule {decision.rule!r}, "
+        f"{decision.level} level, "
+        f"fitted on {fitted.get('n', 'unknown')} of split "
+        f"{fitted.get('split', 'unknown')} ({fitted.get('positives', 'unknown')} "
+        "positive) and applied here as it is."
+    )
+    cells = point["confusion"]
+    table = Table(
+        ["", "called positive", "called negative"],
+        [["cancer", cells["tp"], cells["fn"]], ["no cancer", cells["fp"], cells["tn"]]],
+        f"Calls, {decision.level} level",
+    )
+    units = operating_point.calibrated_units(study.rows, decision)
+    path = plots_results.plot_operating_point(
+        units["y_true"], units["y_score"], decision.threshold,
+        folder / f"{stem}operating_point.png", figures=point,
+        unit={"image": "images", "breast": "breasts", "patient": "women"}[
+            decision.level],
+    )  # fmt: skip
+    return Section("Operating point", [text], [figure_table(shown), table],
+                   [Picture(path, "Scores of both classes, the threshold, and the "
+                            "calls that it makes", wide=True)])  # fmt: skip
+
+
+def _calibration(study: Study, folder: Path, stem: str) -> Section:
+    facts = study.figures["calibration"]
+    if "not_measured" in facts:
+        return Section("Calibration", [f"Not measured: {facts['not_measured']}."])
+    truth = study.rows["y_true"]
+    scores = {"as scored": study.rows["y_score"]}
+    if "after_temperature" in facts:
+        scores["after temperature scaling"] = study.decision.calibrated(
+            study.rows["y_score"]
+        )
+    curves = {n: calibration.reliability(truth, score) for n, score in scores.items()}
+    path = plots_results.plot_reliability(
+        curves, folder / f"{stem}reliability.png", scores=scores
+    )
+    rows = [
+        [words, *(facts[name].get(key) for key in
+                  ("brier", "calibration_error", "intercept", "slope"))]
+        for name, words in zip(("as_scored", "after_temperature"), scores, strict=False)
+    ]  # fmt: skip
+    columns = ["", "Brier score", "calibration error", "intercept", "slope"]
+    text = (
+        "Of images scored p, a share p should be cancers; the share of cancers in "
+        "this table is not that of a screening population. Intercept 0 and slope 1 are "
+        "right."
+    )
+    return Section("Calibration", [text], [Table(columns, rows)],
+                   [Picture(path, "Share of cancers over the score")])  # fmt: skip
+
+
+def _subgroups(study: Study, folder: Path, stem: str) -> Section | None:
+    groups = study.figures["subgroups"]
+    if not any(one["auc"] for one in groups):
+        return None
+    rows, lines, headed = [], [], ""
+    for one in groups:
+        column = _COLUMN_WORDS.get(one["column"], one["column"])
+        if column != headed:
+            lines.append((column, None, ""))
+            headed = column
+        lines.append((str(one["group"]), one["auc"], one["warning"]))
+        bar = Bar(one["auc"]) if one["auc"] else None
+        rows.append([f"{column} {one['group']}", one["auc"], bar, one["n"],
+                     one["positives"], one["warning"]])  # fmt: skip
+    path = plots_results.plot_forest(
+        lines, folder / f"{stem}subgroups.png", reference=study.figures["auc"]["image"]
+    )
+    columns = ["group", "AUC per image", "", "n", "positive", "note"]
+    text = (
+        "Where lesions differ, the positives with such a lesion stand against all "
+        "negative images. Nothing is adjusted for looking at many groups."
+    )
+    return Section("Subgroups", [text], [Table(columns, rows)],
+                   [Picture(path, "AUC by subgroup", wide=True)])  # fmt: skip
+
+
+def _learning_curve(study: Study) -> Section | None:
+    folder = study.request.learning_curve
+    if folder is None:
+        return None
+    from dm_preprocess.tables import TableError
+
+    table = Path(folder) / "curve.csv"
+    if not table.is_file():
+        raise TableError(f"{folder}: no curve.csv, so no learning curve")
+    frame = pd.read_csv(table)
+    means = frame.groupby(["model", "women"], sort=False).agg(
+        images=("images", "mean"), draws=("auc", "size"), auc=("auc", "mean"),
+        low=("auc", "min"), high=("auc", "max"),
+    )  # fmt: skip
+    rows = [[f"{model}, {women} women" if women else f"{model}, as it is",
+             round(one.images), int(one.draws), f"{one.auc:.2f}",
+             f"{one.low:.2f} to {one.high:.2f}"]
+            for (model, women), one in means.iterrows()]  # fmt: skip
+    columns = ["trained on", "images", "draws", "mean AUC", "lowest to highest"]
+    picture = Path(folder) / "plots" / "learning_curve.png"
+    return Section("Learning curve", tables=[Table(columns, rows)],
+                   pictures=[Picture(picture, "AUC over the women trained on",
+                                     wide=True)])  # fmt: skip
+
+
+def _run(study: Study) -> Section | None:
+    runs = {m.name: m.run for m in study.models if m.run is not None}
+    shown = [provenance.run_table(runs), provenance.data_table(study.request.images)]
+    left = study.models[0].left_out
+    text = (
+        f"Scores: {study.models[0].path.name}; left out {left['no_truth']} row(s) "
+        f"without a truth and {left['other_split']} of other splits."
+    )
+    return Section("What was run", [text], [t for t in shown if t is not None])
+
+
+def _training(study: Study) -> Section | None:
+    found = [
+        Picture(model.run / "plots" / "history.png", f"Loss and AUC, {model.name}")
+        for model in study.models
+        if model.run is not None and (model.run / "plots" / "history.png").is_file()
+    ]
+    return Section("Training", pictures=found) if found else None
+
+
+def _converted(study: Study) -> Path | None:
+    """The converted data set's folder: where its lesion table lies."""
+    lesions = study.request.lesions
+    return Path(lesions).parent if lesions else None
