@@ -49,9 +49,9 @@ def rehearse(row: str, *, size: tuple[int, int], patch_size: int, seed: int) -> 
     rng = np.random.default_rng(seed)
     grey = rng.uniform(0, _FULL_SCALE, (_BATCH, height, width, 1)).astype(np.float32)
     first = next(w for w in model.trainable_weights if len(w.shape) == 4)
-    before = keras.ops.convert_to_numpy(first).copy()
+    before = keras.ops.convert_to_numpy(first.value).copy()
     loss = float(model.train_on_batch(grey, np.arange(_BATCH) % classes))
-    moved = bool((keras.ops.convert_to_numpy(first) != before).any())
+    moved = bool((keras.ops.convert_to_numpy(first.value) != before).any())
     return {
         "net": row.split("-")[0], "weights": int(model.count_params()),
         "input": [height, width], "loss": loss, "finite": bool(np.isfinite(loss)),
