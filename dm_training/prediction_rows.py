@@ -44,7 +44,7 @@ def read_scores(
     """
     frame = _read_text(path)
     chosen = dict(columns or {})
-    named = {ours: chosen.get(ours, ours) for ours in (*_NEEDED, *_OPTIONAL)}
+    named = {ours: ours for ours in (*_NEEDED, *_OPTIONAL)} | chosen
     for ours, theirs in named.items():
         if theirs not in frame and (ours in _NEEDED or ours in chosen):
             raise TableError(

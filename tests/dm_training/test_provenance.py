@@ -18,8 +18,8 @@ def test_a_runs_table_says_what_its_folder_says(tmp_path):
     write(run / "config.json", {"seed": 7, "image_size": [1152, 896], "flags": flags,
                                 "train_batch": 2, "precision": "float32",
                                 "patients": "checked"})  # fmt: skip
-    write(run / "versions.json", {"cpus": 2, "keras": {"backend": "tensorflow",
-                                                       "devices": ["cpu"]}})  # fmt: skip
+    keras = {"backend": "tensorflow", "devices": ["cpu"]}
+    write(run / "versions.json", {"cpus": 2, "keras": keras})
     write(run / "metrics.json", {"seconds": 90, "steps": 12, "epochs": 5,
                                  "best_epoch": 4})  # fmt: skip
     table = provenance.run_table({"whole": run})

@@ -1,0 +1,179 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dm_training import study
+from dm_training.evaluate import Request, evaluate, main
+from dm_training.evaluation import Choices
+from dm_training.metrics import MetricError
+from dm_training.study_sections import study_sections
+
+FAST = Choices(draws=200)
+
+
+def table(path, split, women=20, seed=0, flips=1, **columns):
+    """Two images a woman; women of another split have other ids."""
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(women) % 2, 2)
+    logit = 2 * truth - 1 + rng.normal(size=2 * women)
+    frame = pd.DataFrame({
+        "image_id": [f"{split}{k}" for k in range(2 * women)],
+        "patient_id": [f"{split}_w{k // 2}" for k in range(2 * women)],
+        "laterality": "L", "view": ["CC", "MLO"] * women, "split": split,
+        "y_true": truth, "y_score": 1 / (1 + np.exp(-logit)), "flips": flips,
+        "model": path.parent.name,
+    }).assign(**columns)  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False)
+    return frame
+
+
+def run_folder(folder, seed=0):
+    """What a finished training leaves, as far as a study reads it."""
+    for split in ("val", "test"):
+        table(folder / f"predictions_{split}.csv", split, seed=seed)
+        augmented = folder / f"predictions_{split}_augmented.csv"
+        table(augmented, split, seed=seed + 9, flips=4)
+    config = {"seed": 7, "flags": {"recipe": "vgg16-s10-256x1+128x1"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def titles(sections):
+    return [section.title for section in sections]
+
+
+def test_a_plain_table_alone_makes_a_report_that_says_what_is_not_measured(tmp_path):
+    table(tmp_path / "p.csv", "test")
+    found = study.open_study(Request([tmp_path / "p.csv"]), FAST)
+    sections = {s.title: s for s in study_sections(found, tmp_path)}
+    assert set(sections) == {"Results", "ROC", "Operating point", "Calibration",
+                             "Subgroups", "What was run"}  # fmt: skip
+    text = sections["Operating point"].paragraphs[0]
+    assert text.startswith("Not measured: no validation rows")
+
+
+def test_a_run_brings_its_threshold_recipe_and_split(tmp_path):
+    found = study.open_study(Request([run_folder(tmp_path / "whole")]), FAST)
+    assert found.decision.fitted_on["split"] == "val"
+    assert found.figures["operating_point"]["confusion"]
+    sections = {s.title: s for s in study_sections(found, tmp_path)}
+    cells = dict(sections["What was run"].tables[0].rows)
+    assert cells["recipe"] == "vgg16-s10-256x1+128x1"
+
+
+def test_an_ensemble_is_the_mean_of_all_and_has_its_own_threshold(tmp_path):
+    runs = [run_folder(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    found = study.open_study(Request(runs, ensemble=True, augmented=True), FAST)
+    assert found.name == "ensemble of 2"
+    assert [model.name for model in found.models] == ["ensemble of 2", "a", "b"]
+    scores = [pd.read_csv(run / "predictions_test_augmented.csv")["y_score"]
+              for run in runs]  # fmt: skip
+    np.testing.assert_allclose(found.rows["y_score"], (scores[0] + scores[1]) / 2)
+    assert found.decision.flips == 4
+    assert set(found.figures["paired_differences"]) == {"a", "b"}
+
+
+def test_an_ensemble_of_one_is_refused(tmp_path):
+    table(tmp_path / "p.csv", "test")
+    with pytest.raises(MetricError, match="needs two models or more"):
+        study.open_study(Request([tmp_path / "p.csv"], ensemble=True), FAST)
+
+
+def test_subgroups_come_from_the_image_table_and_small_ones_are_marked(tmp_path):
+    frame = table(tmp_path / "p.csv", "test")
+    images = frame[["image_id", "patient_id"]].assign(
+        path="x.png", density=["1"] * 4 + ["2"] * 36
+    )
+    images.to_csv(tmp_path / "images.csv", index=False)
+    request = Request([tmp_path / "p.csv"], images=tmp_path / "images.csv", gallery=0)
+    found = study.open_study(request, FAST)
+    groups = {(one["column"], one["group"]): one
+              for one in found.figures["subgroups"]}  # fmt: skip
+    assert groups["density", "1"]["positives"] == 2
+    assert groups["density", "1"]["warning"] == "only 2 positives: read with care"
+    assert groups["density", "2"]["warning"] == ""
+    assert groups["view", "CC"]["n"] == 20
+
+
+def test_a_learning_curve_without_its_table_is_refused(tmp_path):
+    from dm_preprocess.tables import TableError
+
+    table(tmp_path / "p.csv", "test")
+    request = Request([tmp_path / "p.csv"], learning_curve=tmp_path)
+    found = study.open_study(request, FAST)
+    with pytest.raises(TableError, match="no curve.csv, so no learning curve"):
+        study_sections(found, tmp_path)
+
+
+def test_two_studies_in_one_report_keep_their_plots_apart(tmp_path):
+    table(tmp_path / "p.csv", "test")
+    found = study.open_study(Request([tmp_path / "p.csv"]), FAST)
+    first = study_sections(found, tmp_path, prefix="Film")
+    second = study_sections(found, tmp_path, prefix="Digital")
+    assert titles(first)[0] == "Film: Results"
+    plots = {str(picture.source) for section in (*first, *second)
+             for picture in section.pictures}  # fmt: skip
+    assert len(plots) == 2 * 3  # ROC, reliability, subgroups of each
+    assert all((tmp_path / plot).is_file() for plot in plots)
+
+
+def test_the_report_holds_the_same_figures_in_all_three_forms(tmp_path):
+    run_folder(tmp_path / "whole")
+    found = evaluate(Request([tmp_path / "whole"]), tmp_path / "out", FAST)
+    auc = f"{found['auc']['image']['value']:.2f}"
+    for name in ("report.html", "report.md"):
+        assert auc in (tmp_path / "out" / name).read_text(encoding="utf-8")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    held = json.dumps(report)
+    assert json.dumps(found["auc"]["image"]["value"]) in held
+    assert str(tmp_path) not in held  # no path of this machine
+    stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert stored == found
+
+
+def test_the_command_names_models_and_fits_on_another_table(tmp_path, capsys):
+    table(tmp_path / "t.csv", "test")
+    table(tmp_path / "u.csv", "test", seed=3)
+    table(tmp_path / "v.csv", "val", seed=4)
+    command = [f"ours={tmp_path / 't.csv'}", "--compare", f"theirs={tmp_path / 'u.csv'}",
+               "--fit-on", str(tmp_path / "v.csv"), "--rule", "sensitivity 0.80",
+               "--prevalence", "0.006", "--draws", "200",
+               "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "AUC of theirs" in shown and "Holm" in shown
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert found["operating_point"]["rule"] == "sensitivity 0.80"
+    assert found["operating_point"]["prevalence"] == 0.006
+    sensitivity, specificity = (found["operating_point"][n]["value"]
+                                for n in ("sensitivity", "specificity"))  # fmt: skip
+    hits = sensitivity * 0.006
+    ppv = hits / (hits + (1 - specificity) * 0.994)  # Bayes
+    assert found["operating_point"]["ppv_at_prevalence"]["value"] == pytest.approx(ppv)
+
+
+def test_a_table_that_is_not_validation_cannot_be_fitted_on(tmp_path, capsys):
+    table(tmp_path / "t.csv", "test")
+    table(tmp_path / "v.csv", "train", seed=4)
+    command = [str(tmp_path / "t.csv"), "--fit-on", str(tmp_path / "v.csv"),
+               "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(command) == 2
+    assert "validation rows only" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_columns_of_a_table_from_elsewhere_are_named_for_subgroups_too(tmp_path):
+    frame = table(tmp_path / "p.csv", "test")
+    frame = frame.assign(breast_density=["b"] * 20 + ["c"] * 20, seen_from=frame["view"])
+    frame.drop(columns="view").to_csv(tmp_path / "p.csv", index=False)
+    command = [str(tmp_path / "p.csv"), "--density-column", "breast_density",
+               "--view-column", "seen_from", "--draws", "200",
+               "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(command) == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    groups = {(one["column"], one["group"]) for one in found["subgroups"]}
+    assert groups == {("view", "CC"), ("view", "MLO"), ("density", "b"),
+                      ("density", "c")}  # fmt: skip
