@@ -167,7 +167,8 @@ def test_a_table_that_is_not_validation_cannot_be_fitted_on(tmp_path, capsys):
 
 def test_columns_of_a_table_from_elsewhere_are_named_for_subgroups_too(tmp_path):
     frame = table(tmp_path / "p.csv", "test")
-    frame = frame.assign(breast_density=["b"] * 20 + ["c"] * 20, seen_from=frame["view"])
+    density = ["b"] * 20 + ["c"] * 20
+    frame = frame.assign(breast_density=density, seen_from=frame["view"])
     frame.drop(columns="view").to_csv(tmp_path / "p.csv", index=False)
     command = [str(tmp_path / "p.csv"), "--density-column", "breast_density",
                "--view-column", "seen_from", "--draws", "200",
