@@ -1,7 +1,7 @@
 """Figures of subgroups under each other: a forest plot.
 
-The reader sees at once which interval misses the figure of all, and how few positives
-stand behind one: such a row is dotted, hollow and has a mark.
+The reader sees at once which interval misses the figure of all, and where few of a
+class stand behind one: such a row is dotted, hollow and has a mark.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from dm_training.plot_style import COLOURS, STYLE, save
 from dm_training.prediction_rows import MetricError
 
-FEW_POSITIVES = 10
+FEW = 10  # positives, or negatives
 _WIDE = 6.2  # inches: 930 pixels
 _GREY, _DARK = "#777777", "#222222"
 _N, _POSITIVES, _MARK = 0.78, 0.95, 0.965  # where the columns of numbers end
@@ -31,7 +31,8 @@ def plot_forest(
     Args:
         rows: (label, figure, note) from top to bottom. A row with neither figure nor
             note is the heading of those below it; one with a note alone says why there
-            is no figure.
+            is no figure. A note beside a figure stands at the foot, and its row has
+            the mark that few of a class have.
         path: The PNG to write.
         reference: The figure of all; a row on top, and a line through all rows.
         measure: What the figures are.
@@ -43,9 +44,9 @@ def plot_forest(
     figures = [figure for _, figure, _ in shown if figure is not None]
     if not figures:
         raise MetricError("a forest plot needs at least one figure, received none")
-    few = any(_is_few(figure) for figure in figures)
+    foot = _footnotes(shown)
     with rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False}):
-        height = 0.9 + 0.26 * len(shown) + 0.2 * few + 0.2 * bool(title)
+        height = 0.9 + 0.26 * len(shown) + 0.17 * len(foot) + 0.2 * bool(title)
         canvas = Figure(figsize=(_WIDE, height), layout="constrained")
         names, axes, numbers = canvas.subplots(1, 3, width_ratios=(2.0, 3.2, 2.8))
         if reference is not None:
@@ -62,9 +63,8 @@ def plot_forest(
             part.set_axis_off()
             part.set_xlim(0, 1)
         _forest_header(numbers, measure)
-        if few:
-            canvas.supxlabel(f"! fewer than {FEW_POSITIVES} positives: the interval "
-                             "itself is uncertain", fontsize=8, x=0.01, ha="left",
+        if foot:
+            canvas.supxlabel("\n".join(foot), fontsize=8, x=0.01, ha="left",
                              color=_DARK)  # fmt: skip
         if title:
             canvas.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
@@ -72,7 +72,18 @@ def plot_forest(
 
 
 def _is_few(figure: Mapping) -> bool:
-    return figure.get("positives") is not None and figure["positives"] < FEW_POSITIVES
+    positives = figure.get("positives")
+    return positives is not None and min(positives, figure["n"] - positives) < FEW
+
+
+def _footnotes(rows: Sequence[tuple]) -> list[str]:
+    drawn = [row for row in rows if row[1] is not None]
+    notes = [f"! {label}: {note}" for label, figure, note in drawn
+             if note and not _is_few(figure)]  # fmt: skip
+    if any(_is_few(figure) for _, figure, _ in drawn):
+        notes.insert(0, f"! fewer than {FEW} positives or negatives: the interval "
+                        "itself is uncertain")  # fmt: skip
+    return notes
 
 
 def _draw_row(names, axes, numbers, at: int, row, *, is_all: bool) -> None:
@@ -86,7 +97,7 @@ def _draw_row(names, axes, numbers, at: int, row, *, is_all: bool) -> None:
         numbers.text(0, at, note, va="center", color=_GREY, fontstyle="italic")
         return
     colour = _DARK if is_all else COLOURS[0]
-    few = _is_few(figure)
+    few = _is_few(figure) or bool(note)
     axes.plot([figure["low"], figure["high"]], [at, at], color=colour, linewidth=1.6,
               linestyle=":" if few else "-", solid_capstyle="butt")  # fmt: skip
     axes.plot(figure["value"], at, marker="D" if is_all else "s", markersize=5.5,

@@ -23,12 +23,15 @@ Source:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from argparse import BooleanOptionalAction
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -61,13 +64,30 @@ def train_all(runs: Sequence[CurveRun]) -> list[str]:
         what = f"{run.women} women, {run.images} images ({run.positives} positive)"
         print(f"{head}: {what if run.women else 'the model as it is'}", flush=True)
         run.out.parent.mkdir(parents=True, exist_ok=True)
-        status = subprocess.run(run.command, check=False).returncode
+        with _child_dies_too():
+            status = subprocess.run(run.command, check=False).returncode
         if status == 2:
             raise CurveError(f"{run.name}: refused, see above")
         if status:
             print(f"{head}: failed with status {status}", file=sys.stderr)
             failed.append(run.name)
     return failed
+
+
+@contextlib.contextmanager
+def _child_dies_too() -> Iterator[None]:
+    """SIGTERM ends this program by an exception, on which `subprocess` kills its child.
+
+    A training left behind would write into the folder of the one that resumes it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set a handler
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def collect(out: str | os.PathLike) -> pd.DataFrame:
@@ -215,7 +235,7 @@ def _sizes(args) -> list[int | str]:
     left = [s for s in args.sizes if s != curve_runs.ALL and s > women]
     if left:
         print(f"left out: {', '.join(map(str, left))}; there are {women} women to "
-              "train on")  # fmt: skip
+              "train on", file=sys.stderr)  # fmt: skip
     return [size for size in args.sizes if size not in left]
 
 

@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -242,6 +244,22 @@ def test_each_figure_is_that_of_the_runs_own_predictions(curve):
     assert (figure["level"], figure["split"], figure["n"]) == ("image", "test", 8)
 
 
+def test_all_women_are_what_plain_fine_tuning_is_given(curve, data, images, tmp_path):
+    from dm_training import image_clf_train
+
+    out = tmp_path / "plain"
+    mean = curve_runs.training_grey_mean(tables.read_images(images).query(
+        "split == 'train'"), images, jobs=1)[0]  # fmt: skip
+    assert image_clf_train.main([
+        *[str(images)] * 3, "--no-patch-model-state", "--resume-from",
+        str(data / "net.keras"), "--featurewise-mean", str(mean), "--seed", "12345",
+        "--out", str(out), *QUICK,
+    ]) == 0  # fmt: skip
+    plain, run = (tables.read_predictions(folder / "predictions_test.csv")
+                  for folder in (out, curve[0] / "runs/one/draw1_women8"))  # fmt: skip
+    np.testing.assert_allclose(run["y_score"], plain["y_score"], atol=1e-6)
+
+
 def test_what_is_done_is_not_done_again_and_what_was_killed_goes_on(
     curve, tmp_path, in_process, capsys
 ):
@@ -304,6 +322,46 @@ def test_a_refused_run_stops_the_curve(data, tmp_path, in_process, capsys):
     assert main(command) == 2
     assert len(in_process) == 1
     assert "draw1_women4: refused, see above" in capsys.readouterr().err
+
+
+def test_sizes_beyond_the_women_there_are_may_be_left_out(data, tmp_path, capsys):
+    command = [str(data / "net.keras"), str(data / "data" / "images.csv"), "--out",
+               str(tmp_path), "--sizes", "4", "20", "all", "--list"]  # fmt: skip
+    assert main(command) == 2
+    assert "must lie in 1..8" in capsys.readouterr().err
+    assert main([*command, "--skip-larger", "--draws", "1"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "left out: 20; there are 8 women to train on\n"
+    lines = said.out.splitlines()
+    assert [line.split()[2] for line in lines] == [
+        "dm_training.predict", "dm_training.image_clf_train",
+        "dm_training.image_clf_train",
+    ]  # fmt: skip
+
+
+WAITING = """
+import sys
+from dm_training import learning_curve
+class Run:
+    name, women, images, positives = "r", 1, 1, 1
+    out = learning_curve.Path(sys.argv[1])
+    command = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True);"
+               "time.sleep(60)"]
+    def done(self):
+        return False
+learning_curve.train_all([Run()])
+"""
+
+
+def test_a_curve_that_is_ended_leaves_no_training_behind(tmp_path):
+    curve = subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path / "r")],
+                             stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert curve.stdout.readline().startswith("[1/1] r: 1 women")
+    child = int(curve.stdout.readline())
+    curve.terminate()
+    assert curve.wait(timeout=30) == 143  # 128 + SIGTERM
+    with pytest.raises(ProcessLookupError, match="No such process"):
+        os.kill(child, 0)
 
 
 @pytest.mark.parametrize(

@@ -104,10 +104,21 @@ def test_a_forest_has_headings_counts_and_a_mark_where_positives_are_few(
     assert shown.count("!") == 1 and "no positives" in shown
     assert "0.70 (0.60–0.75)" in shown and "20" in shown and "9" in shown
     assert "fewer than 10 positives" in canvases[0].get_supxlabel()
+    assert canvases[0].get_supxlabel().count("\n") == 0
     # The reference line, then low to high and the value of all, of a and of d.
     dotted = [line.get_linestyle() for line in axes.lines[1::2]]
     assert dotted == ["-", "-", ":"]
     assert axes.lines[0].get_xdata() == [0.85, 0.85]
+
+
+def test_few_negatives_and_notes_are_marked_too(tmp_path, canvases):
+    rows = [("a", figure(0.8, n=50, positives=41), "only 9 negatives"),
+            ("b", figure(0.8), "two women only"), ("c", figure(0.8), "")]  # fmt: skip
+    plots_results.plot_forest(rows, tmp_path / "f.png")
+    assert texts(canvases[0]).count("!") == 2
+    first, second = canvases[0].get_supxlabel().split("\n")
+    assert first.startswith("! fewer than 10 positives or negatives")
+    assert second == "! b: two women only"
 
 
 def test_a_forest_without_few_positives_has_no_footnote(tmp_path, canvases):
