@@ -101,10 +101,19 @@ def place_map(
     return heat
 
 
-def shrunk_centres(centres: Centres, factor: float) -> Centres:
-    """Where cells look on a grid whose pixels are `factor` of the image's wide."""
+def resized_centres(
+    centres: Centres, shape: tuple[int, int], resized: tuple[int, int]
+) -> Centres:
+    """Where cells look on a grid of another size over the same image.
+
+    Args:
+        centres: In pixels of a grid of `shape`.
+        shape: (rows, columns).
+        resized: (rows, columns) of the other grid.
+    """
     rows, cols = [
-        ((first + 0.5) / factor - 0.5, step / factor) for first, step in centres
+        ((first + 0.5) * new / old - 0.5, step * new / old)
+        for (first, step), old, new in zip(centres, shape, resized, strict=True)
     ]
     return rows, cols
 

@@ -16,7 +16,7 @@ from dm_training.image_maps import (
     cam_mapper,
     patch_mapper,
     place_map,
-    shrunk_centres,
+    resized_centres,
 )
 
 
@@ -59,7 +59,7 @@ def test_a_small_copy_of_a_placed_map_is_the_map_placed_small():
     heat = np.random.default_rng(1).random((5, 4))
     centres = ((3.5, 16.0), (-2.0, 16.0))
     large = place_map(heat, centres, 96, 72)
-    small = place_map(heat, shrunk_centres(centres, 4), 24, 18)
+    small = place_map(heat, resized_centres(centres, (96, 72), (24, 18)), 24, 18)
     mean = large.reshape(24, 4, 18, 4).mean(axis=(1, 3))
     inner = np.s_[2:16, 1:11]  # beyond the outermost centres the map has a kink
     np.testing.assert_allclose(small[inner], mean[inner], atol=0.03)
