@@ -1,9 +1,10 @@
 """One HTML file with results: figures with intervals, pictures, notes.
 
-The file holds its pictures and its style within it, loads nothing from anywhere and
-runs no script, so that it opens from disk, can be sent by mail and printed. A figure is
-never shown without its interval, count, level and split. What a report says is data
-(`Section`, `Table`, `Picture`); how it looks is decided here alone.
+The file holds its pictures and its style within it and loads nothing from anywhere, so
+that it opens from disk, can be sent by mail and printed; a script is in it only where
+it has a gallery, and it can be read without. A figure is never shown without its
+interval, count, level and split. What a report says is data (`report_parts`); how it
+looks is decided in `report_page`, and the same facts come as Markdown and JSON too.
 
 Example:
     python -m dm_training.report --out report.html --title Quickstart \

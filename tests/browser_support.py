@@ -123,6 +123,14 @@ class Browser:
                       button="left", clickCount=1)  # fmt: skip
         self.settle()
 
+    def choose(self, selector, value):
+        """An option of the first select that matches, as by hand."""
+        self.get(
+            f"(() => {{ const select = document.querySelector({json.dumps(selector)});"
+            f"select.value = {json.dumps(value)};"
+            "select.dispatchEvent(new Event('change')) })()"
+        )
+
     def allow_scripts(self, allowed):
         """Whether pages that are opened from now on run theirs."""
         self._scripts = allowed

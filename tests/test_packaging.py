@@ -82,6 +82,16 @@ def test_the_squeezenet_weights_are_loaded_from_the_installed_package(
     assert (found.parent / "LICENSE-squeezenet").is_file()
 
 
+def test_a_report_finds_its_style_and_script_in_the_installed_package(
+    installed, tmp_path
+):
+    command = ["-m", "dm_training.report", "--out", "r.html", "--title", "T"]
+    done = run(sys.executable, *command, target=installed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "--paper" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert (installed / "dm_training" / "report_page.js").is_file()
+
+
 def test_the_wheel_holds_the_packages_and_no_tests(installed):
     names = {path.name for path in installed.iterdir() if path.is_dir()}
     assert set(PACKAGES) <= names

@@ -9,15 +9,8 @@ from browser_support import CHROMIUM, Browser
 from PIL import Image
 
 from dm_training import report
-from dm_training.report import (
-    Gallery,
-    GalleryItem,
-    Headline,
-    Picture,
-    Section,
-    Table,
-    figure_table,
-)
+from dm_training.report import Gallery, GalleryItem, Headline, Picture, Section, Table
+from dm_training.report_parts import figure_table
 
 pytestmark = [
     pytest.mark.slow,
@@ -115,13 +108,6 @@ def shot(browser, tmp_path):
 
 def is_red(seen):
     return (seen[..., 0] > 200) & (seen[..., 1] < 60) & (seen[..., 2] < 60)
-
-
-def choose(browser, selector, value):
-    browser.get(
-        f"(() => {{ const select = document.querySelector('{selector}');"
-        f"select.value = '{value}'; select.dispatchEvent(new Event('change')) }})()"
-    )
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -260,14 +246,14 @@ def test_full_size_shows_a_pixel_of_the_image_as_one_of_the_window(opened):
 
 def test_items_are_sorted_and_filtered_and_the_viewer_follows(opened):
     assert opened.get(NAMES) == ["a", "b", "c", "d"]
-    choose(opened, ".sort", "0 up")
+    opened.choose(".sort", "0 up")
     assert opened.get(NAMES) == ["d", "a", "b", "c"]  # c has no score: last
-    choose(opened, ".sort", "0 down")
+    opened.choose(".sort", "0 down")
     assert opened.get(NAMES) == ["b", "a", "d", "c"]
-    choose(opened, ".sort", "kind")
+    opened.choose(".sort", "kind")
     assert opened.get(NAMES) == ["a", "c", "b", "d"]
-    choose(opened, ".filter", "1")
-    choose(opened, ".sort", "0 up")
+    opened.choose(".filter", "1")
+    opened.choose(".sort", "0 up")
     assert opened.get(NAMES) == ["d", "b"]
     opened.click(".item:not([hidden]) .thumb")
     assert opened.get(TITLE) == "d"
@@ -277,8 +263,8 @@ def test_items_are_sorted_and_filtered_and_the_viewer_follows(opened):
     opened.press("ArrowRight")
     assert opened.get(TITLE) == "d"
     opened.press("Escape")
-    choose(opened, ".filter", "")
-    choose(opened, ".sort", "")
+    opened.choose(".filter", "")
+    opened.choose(".sort", "")
     assert opened.get(NAMES) == ["a", "b", "c", "d"]
 
 
@@ -336,13 +322,13 @@ def test_paper_shows_images_with_the_chosen_overlay_and_no_controls(opened, tmp_
     opened.call("Emulation.setEmulatedMedia", media="print")
     hidden = "['dialog', 'nav', '.sort', '.skip'].map(s => document.querySelector(s)"
     assert opened.get(f"{hidden}.offsetHeight)") == [0, 0, 0, 0]
-    sheet = opened.get("document.querySelector('.items').getBoundingClientRect().right")
-    assert sheet <= 1280
+    opened.size(700)  # about A4 between its margins
+    edges = "['.items', 'table'].map(s => document.querySelector(s)"
+    assert max(opened.get(f"{edges}.getBoundingClientRect().right)")) <= 700
     assert opened.get(LAID % ".items") == [True, False] * 4
     printed = opened.pdf(tmp_path / "page.pdf").read_bytes()
     opened.call("Emulation.setEmulatedMedia", media="")
     assert len(re.findall(rb"/Type /Page\b", printed)) >= 1
-    # One image each and one overlay each of four items, the plot, the hostile item's.
     assert len(re.findall(rb"/Subtype /Image\b", printed)) >= 4
 
 
@@ -353,7 +339,6 @@ def test_every_control_is_reached_by_tab_and_shows_its_focus(opened):
         reached.append(opened.get("document.activeElement.className || "
                                   "document.activeElement.tagName"))  # fmt: skip
     assert reached[0] == "skip"
-    for name in ("A", "scroll", "INPUT", "sort", "filter", "thumb"):
-        assert name in reached
+    assert {"A", "scroll", "INPUT", "sort", "filter", "thumb"} <= set(reached)
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert opened.get(outline) == "solid"
