@@ -43,6 +43,7 @@ _ENSEMBLE = {
     "specificity": "ours (95 %)", "specificity_difference": "ours − paper",
     "status": "",
 }  # fmt: skip
+MEAN = "mean of the four"
 _IN_FOUR = "one of the four"
 _CHOSEN = (
     "On INbreast the paper chose its epochs on the images it reports; ours were chosen "
@@ -189,7 +190,7 @@ def _single(results: Results, data: str, kind: str, model: str, row: str) -> dic
 
 
 def _mean(results: Results, data: str, name: str, paper) -> dict:
-    line = {"data": name, "model": "mean of the four", "paper": paper.auc,
+    line = {"data": name, "model": MEAN, "paper": paper.auc,
             "used": "the four above", "paper_sensitivity": paper.sensitivity,
             "paper_specificity": paper.specificity,
             "status": _ran(results, f"ensemble.{data}")}  # fmt: skip

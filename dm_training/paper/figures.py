@@ -9,11 +9,10 @@ import pandas as pd
 from dm_models.published import FOUR_BEST, TRANSFER_ROWS
 from dm_training import metrics, plots
 from dm_training.paper import rows
+from dm_training.paper.comparisons import MEAN
 from dm_training.paper.results import Results
 from dm_training.plots_results import plot_learning_curve, plot_losses
 from dm_training.report_parts import Picture
-
-ENSEMBLE = "mean of the four"
 
 
 def all_figures(results: Results, parts: Collection[str]) -> dict[str, list[Picture]]:
@@ -70,7 +69,7 @@ def _rocs(results: Results) -> list[Picture]:
             )
             for model, row in FOUR_BEST.items()
         }
-        frames[ENSEMBLE] = results.predictions(f"ensemble/{data}.csv", "test")
+        frames[MEAN] = results.predictions(f"ensemble/{data}.csv", "test")
         frames = {name: frame for name, frame in frames.items() if frame is not None}
         if not frames:
             continue

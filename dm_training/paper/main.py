@@ -126,7 +126,7 @@ def _finish(settings, parts, out: Path, outcomes) -> int:
     from dm_training.paper.schedule import DONE
 
     findings = report.find(Results(out, settings, outcomes), parts)
-    written = report.write_all(findings)
+    written = report.write_findings(findings)
     for table in findings.tables:
         print(f"\n{tables.as_text(table)}")
     bad = {name: o for name, o in outcomes.items() if o.status != DONE}

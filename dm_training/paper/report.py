@@ -13,11 +13,11 @@ from dm_training.paper import comparisons, figures, rows, tables
 from dm_training.paper.results import Results
 from dm_training.paper.schedule import DONE, FAILED, SKIPPED
 from dm_training.paper.tables import PaperTable
-from dm_training.report_parts import Picture, Section, Table
-from dm_training.runs import RunError, read_json
+from dm_training.report import write_all
+from dm_training.report_parts import Headline, Picture, Section, Table
+from dm_training.runs import RunError, read_json, write_json
 
 SUMMARY = "paper.json"
-_ENSEMBLE_PARTS = {"ensemble", "figure3"}
 
 
 @dataclass(frozen=True)
@@ -63,24 +63,36 @@ def _what_this_is(findings: Findings) -> Section:
         f"{scale.patch_size} pixels; split of the film images: {settings.split}; seed "
         f"{settings.seed}. Parts: {', '.join(findings.parts)}."
     ]
-    if scale.stand_ins:
-        nets = "; ".join(
-            f"{one.label}: seed {settings.seed + one.seed_offset}"
-            for one in scale.stand_ins.values()
-        )
-        lines.append(
-            f"This is a demo on {scale.data[0]} and {scale.data[1]}. Where a row says "
-            f"SqueezeNet, a SqueezeNet was trained and no ResNet50 or VGG16: two of "
-            f"them, from different seeds, stand in ({nets}). Of every row the real "
-            "network was built from random weights and took one training step."
-        )
-    else:
+    if scale.more_epochs:
         lines.append(
             "Rows whose best epoch lies beyond 50 in the paper may take up to 250 here "
             "(3.1.2: up to 200 more where 50 did not converge), and end after 50 "
             "epochs without a better validation AUC."
         )
-    return Section("What this is", lines)
+    means = {
+        f"{row['data']}: {row['model']}, AUC (paper {row['paper']:.2f})": row["ours"]
+        for table in findings.tables if table.part == "ensemble"
+        for row in table.rows if row["model"] == comparisons.MEAN and row.get("ours")
+    }  # fmt: skip
+    return Section("What this is", lines, notices=_notices(settings),
+                   headlines=[Headline(means)] if means else [])  # fmt: skip
+
+
+def _notices(settings) -> list[str]:
+    scale = settings.scale
+    if not scale.stand_ins:
+        return []
+    nets = "; ".join(
+        f"{one.label}: seed {settings.seed + one.seed_offset}"
+        for one in scale.stand_ins.values()
+    )
+    return [
+        f"A demo on {scale.data[0]} and {scale.data[1]}: no figure here says anything "
+        "of real mammograms.",
+        "Where a row says SqueezeNet, a SqueezeNet was trained and no ResNet50 or "
+        f"VGG16: two of them, from different seeds, stand in ({nets}). Of every row "
+        "the real network was built from random weights and took one training step.",
+    ]
 
 
 def _figure_2(findings: Findings) -> Section:
@@ -149,11 +161,12 @@ def _time(results: Results) -> Section:
         Table(["stage", "", "seconds", "processor seconds"], lines)])  # fmt: skip
 
 
-def write_all(findings: Findings) -> Path:
-    """Write tables/, paper.json and report.html; returns the report's path."""
-    from dm_training.report import write_report
-    from dm_training.runs import write_json
+def write_findings(findings: Findings) -> Path:
+    """Write tables/, paper.json, report.html, report.md and report.json.
 
+    Returns:
+        The path of the HTML.
+    """
     results = findings.results
     tables.write_tables(findings.tables, results.out / "tables")
     write_json(results.out / SUMMARY, {
@@ -161,15 +174,16 @@ def write_all(findings: Findings) -> Path:
         "split": results.settings.split, "seed": results.settings.seed,
         "draws": results.settings.draws, "parts": list(findings.parts),
         "tables": {t.part: list(t.rows) for t in findings.tables},
-        "stages": {name: vars(o) for name, o in results.outcomes.items()},
+        "stages": {name: vars(one) for name, one in results.outcomes.items()},
     })  # fmt: skip
-    scale = results.settings.scale
-    return write_report(
-        results.out / "report.html", "The paper's tables again", sections_of(findings),
-        lead=f"Shen et al. 2018, Tables 1 to 4 and Figures 2 and 3, on {scale.data[0]} "
-        f"and {scale.data[1]}: the paper's value, ours with its interval, and the "
-        "difference.", footer="Research only; no medical device.",
+    film, digital = results.settings.scale.data
+    page, *_ = write_all(
+        results.out, "The paper's tables again", sections_of(findings),
+        lead=f"Shen et al. 2018, Tables 1 to 4 and Figures 2 and 3, on {film} and "
+        f"{digital}: the paper's value, ours with its interval, and the difference.",
+        footer="Research only; no medical device.",
     )  # fmt: skip
+    return page
 
 
 def paper_sections(out: str | Path) -> list[Section]:

@@ -158,6 +158,19 @@ def test_a_curve_that_cannot_be_is_refused(data, tmp_path, options, error, messa
     assert not (tmp_path / "curve" / "plan.json").exists()
 
 
+def test_sizes_of_more_women_than_there_are_may_be_left_out(
+    images, model, tmp_path, capsys
+):
+    out = tmp_path / "curve"
+    argv = [str(model), str(images), "--out", str(out), "--draws", "1", "--list",
+            "--no-before", "--sizes", "4", "8", "9", "all"]  # fmt: skip
+    assert main(argv) == 2  # there are 8 women to train on
+    assert "must lie in 1..8" in capsys.readouterr().err
+    assert main([*argv, "--skip-larger"]) == 0
+    assert "left out: 9; there are 8 women" in capsys.readouterr().out
+    assert [run.women for run in learning_curve.planned_runs(out)] == [4, 8]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dm_models.decision import Decision
 from dm_models.published import FOUR_BEST, IMAGE_ROWS, PATCH_ROWS
 from dm_training import metrics
 from dm_training.paper import comparisons, scales
@@ -166,6 +167,20 @@ def test_the_ensembles_stand_beside_the_papers(tmp_path):
     assert film["ours"]["value"] == pytest.approx(want)
     assert film["difference"]["value"] == pytest.approx(want - 0.91)
     assert (film["paper_sensitivity"], film["paper_specificity"]) == (0.861, 0.801)
+    # Youden's threshold of val, on test: by hand over all thresholds of val.
+    val, test = both
+    gains = [((val["y_score"] >= t) == (val["y_true"] == 1)).groupby(val["y_true"])
+             .mean().sum() for t in val["y_score"]]  # fmt: skip
+    calibrated = Decision(0.5, temperature=film["temperature"])
+    called = calibrated.calibrated(val["y_score"]) >= film["threshold"]
+    right = pd.Series(called == (val["y_true"] == 1))
+    assert right.groupby(val["y_true"]).mean().sum() == pytest.approx(max(gains))
+    called = calibrated.calibrated(test["y_score"]) >= film["threshold"]
+    found = called[test["y_true"] == 1].mean()
+    assert film["sensitivity"]["value"] == pytest.approx(found)
+    assert film["sensitivity_difference"]["value"] == pytest.approx(found - 0.861)
+    cleared = (~called[test["y_true"] == 0]).mean()
+    assert film["specificity_difference"]["value"] == pytest.approx(cleared - 0.801)
     assert (digital["paper"], digital.get("ours")) == (0.98, None)
     (forest,) = [row for row in table.rows if row["model"].startswith("two steps")]
     assert forest["paper"] == 0.73
