@@ -11,7 +11,8 @@ is printed with the paper's value, ours with its 95 % interval, and the differen
 gets report.html, paper.json, tables/ (Markdown, CSV, JSON), figures/, splits/ and every
 run.
 
-Exit status: 0 all done; 1 stages failed and are listed; 2 the command line is wrong.
+Exit status: 0 all done; 1 stages failed and are listed; 2 the command line is wrong;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PlanError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     return _finish(settings, parts, out, outcomes)
 
 

@@ -26,6 +26,8 @@ from dm_training.runs import read_json, write_json
 ROOT = Path(__file__).resolve().parents[2]
 DONE, FAILED, SKIPPED = "done", "failed", "not run"
 _TAIL_LINES, _LOCK_WAIT_S = 6, 20.0
+# What TensorFlow says before anybody can ask it not to.
+_CHATTER = ("I0000 ", "WARNING: All log messages before absl")
 
 
 class PlanError(ValueError):
@@ -276,6 +278,7 @@ def _remark(status: int, stage: Stage) -> str:
 
 def _tail(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = [line for line in lines if not line.startswith(_CHATTER)]
     return "\n".join(f"    {line[:200]}" for line in lines[-_TAIL_LINES:])
 
 

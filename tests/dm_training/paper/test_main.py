@@ -129,8 +129,8 @@ def test_a_miniature_of_the_demo_runs_from_phantoms_to_the_report(
 ):
     one = ("--nb-epoch", "1", "--all-layer-epochs", "1")
     small = replace(
-        scales.DEMO, phantoms=(24, 30), height=192, width=144, curve_sizes=(6,),
-        patch_size=32, draws=1, min_samples_split=4,
+        scales.DEMO, phantoms=(60, 30), height=192, width=144, curve_sizes=(6,),
+        patch_size=32, film_shares=(0.25, 0.3), draws=1, min_samples_split=4,
         patch_flags=(*one, "--top-layer-epochs", "1", "--img-size", "32", "32"),
         image_flags=(*one, "--img-size", "192", "144"),
         tuning_flags=("--all-layer-epochs", "1"),
