@@ -257,7 +257,8 @@ def _notes(results: Results) -> list[str]:
     if scale.stand_ins:
         notes.append(
             f"Demo: {scale.data[0]} and {scale.data[1]} instead of CBIS-DDSM and "
-            "INbreast, and small networks instead of the paper's. That a figure is "
-            "near the paper's, or far from it, says nothing of real mammograms."
+            "INbreast, and small networks instead of the paper's: "
+            f"{scale.stand_in_words(settings.seed)}. That a figure is near the "
+            "paper's, or far from it, says nothing of real mammograms."
         )
     return notes

@@ -131,8 +131,7 @@ def _finish(settings, parts, out: Path, outcomes) -> int:
 
     findings = report.find(Results(out, settings, outcomes), parts)
     written = report.write_findings(findings)
-    for table in findings.tables:
-        print(f"\n{tables.as_text(table)}")
+    print(f"\n{tables.all_as_text(findings.tables)}")
     bad = {name: o for name, o in outcomes.items() if o.status != DONE}
     for name, outcome in outcomes.items():
         if outcome.status == DONE and outcome.why:

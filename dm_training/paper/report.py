@@ -82,16 +82,12 @@ def _notices(settings) -> list[str]:
     scale = settings.scale
     if not scale.stand_ins:
         return []
-    nets = "; ".join(
-        f"{one.label}: seed {settings.seed + one.seed_offset}"
-        for one in scale.stand_ins.values()
-    )
     return [
         f"A demo on {scale.data[0]} and {scale.data[1]}: no figure here says anything "
         "of real mammograms.",
         "Where a row says SqueezeNet, a SqueezeNet was trained and no ResNet50 or "
-        f"VGG16: two of them, from different seeds, stand in ({nets}). Of every row "
-        "the real network was built from random weights and took one training step.",
+        f"VGG16: {scale.stand_in_words(settings.seed)}. Of every row the real network "
+        "was built from random weights and took one training step.",
     ]
 
 

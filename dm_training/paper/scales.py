@@ -78,7 +78,14 @@ class Scale:
         used = self.sets[patch_set].upper()
         standing = self.stand_ins.get(net)
         name = standing.label if standing else NET_NAMES[net]
-        return f"{name}, {used} of {self.patch_size} pixels"
+        return f"{name}, {used}, {self.patch_size} px"
+
+    def stand_in_words(self, seed: int) -> str:
+        """`SqueezeNet A (seed 1) for ResNet50, ...`; empty where nothing stands in."""
+        return ", ".join(
+            f"{one.label} (seed {seed + one.seed_offset}) for {NET_NAMES[net]}"
+            for net, one in self.stand_ins.items()
+        )
 
     def is_trained(self, row: str) -> bool:
         """Whether a row is trained, rather than built and stepped once."""
@@ -101,8 +108,8 @@ DEMO = Scale(
     curve_sizes=(20, 40), draws=2, min_samples_split=20,
     data=("film phantoms", "digital phantoms"),
     stand_ins={
-        "resnet50": StandIn("squeezenet", "SqueezeNet A (for ResNet50)", 0),
-        "vgg16": StandIn("squeezenet", "SqueezeNet B (for VGG16)", 1),
+        "resnet50": StandIn("squeezenet", "SqueezeNet A", 0),
+        "vgg16": StandIn("squeezenet", "SqueezeNet B", 1),
     },
     trained=frozenset({"resnet50-s10", "vgg16-s10", *FOUR_BEST.values()}),
     phantoms=(300, 130), tuning_flags=("--all-layer-epochs", "5"),

@@ -11,7 +11,7 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dm_training import report_parts
@@ -89,6 +89,17 @@ def as_text(table: PaperTable) -> str:
     rule = "-" * max(map(len, lines))
     return "\n".join([table.title, lines[0], rule, *lines[1:],
                       *(f"  {note}" for note in table.notes)])  # fmt: skip
+
+
+def all_as_text(tables: Sequence[PaperTable]) -> str:
+    """Several tables for the terminal; a note that they share stands once."""
+    seen: set[str] = set()
+    shown = []
+    for table in tables:
+        fresh = [note for note in table.notes if note not in seen]
+        seen |= set(fresh)
+        shown.append(as_text(replace(table, notes=fresh)))
+    return "\n\n".join(shown)
 
 
 def as_markdown(table: PaperTable) -> str:

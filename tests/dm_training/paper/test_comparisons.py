@@ -80,7 +80,7 @@ def test_a_trained_row_stands_beside_the_papers_with_both_differences(trained):
     )
     assert (row["paper_epochs"], row["epochs"]) == (34, "31 of 50")
     assert row["status"] == "trained; one of the four"
-    assert row["used"] == "ResNet50, S10 of 224 pixels"
+    assert row["used"] == "ResNet50, S10, 224 px"
 
 
 def test_table_1_holds_every_row_and_its_accuracy(tmp_path):

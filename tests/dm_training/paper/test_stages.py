@@ -109,10 +109,12 @@ def test_the_demos_two_stand_ins_differ_in_their_seed():
 
 
 def test_a_stand_in_is_called_by_its_own_name():
-    assert scales.DEMO.net_used("vgg16-s10") == (
-        "SqueezeNet B (for VGG16), S5 of 64 pixels"
+    assert scales.DEMO.net_used("vgg16-s10") == "SqueezeNet B, S5, 64 px"
+    assert scales.PAPER.net_used("vgg16-s10-512x1") == "VGG16, S10, 224 px"
+    assert scales.DEMO.stand_in_words(7) == (
+        "SqueezeNet A (seed 7) for ResNet50, SqueezeNet B (seed 8) for VGG16"
     )
-    assert scales.PAPER.net_used("vgg16-s10-512x1") == "VGG16, S10 of 224 pixels"
+    assert scales.PAPER.stand_in_words(7) == ""
 
 
 def test_phantoms_are_made_only_where_no_data_is_given():

@@ -55,6 +55,13 @@ def test_the_terminal_shows_title_columns_rows_and_notes(table):
     assert note == "  A note."
 
 
+def test_a_note_that_tables_share_stands_once(table):
+    other = PaperTable("table3", "Table 3", {"row": "recipe"}, [{"row": "x"}],
+                       ["A note.", "Another."])  # fmt: skip
+    shown = tables.all_as_text([table, other])
+    assert shown.count("A note.") == 1 and shown.endswith("x\n  Another.")
+
+
 def test_markdown_has_one_line_a_row_and_escapes_bars(table):
     lines = tables.as_markdown(table).splitlines()
     assert lines[2] == "| recipe | paper | ours | ours − paper |"
