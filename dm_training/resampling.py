@@ -13,7 +13,7 @@ import pandas as pd
 
 from dm_training.prediction_rows import MetricError
 
-_CHUNK_CELLS = 4_000_000
+_CHUNK_CELLS = 1_000_000  # 8 MB a table: what the processor's cache likes
 
 
 def group_codes(groups, count: int) -> np.ndarray:

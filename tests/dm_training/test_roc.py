@@ -145,3 +145,115 @@ def test_groups_must_fit():
         metrics.auc_bootstrap([0, 1], [0.1, 0.2], ["p"])
     with pytest.raises(metrics.MetricError, match="fewer than 2 women"):
         metrics.auc_bootstrap([0, 1], [0.1, 0.2], ["p", "p"])
+
+
+def test_specificity_at_a_sensitivity_is_the_best_that_is_allowed():
+    truth = [0] * 5 + [1] * 4
+    score = [0.1, 0.2, 0.3, 0.4, 0.7, 0.35, 0.5, 0.6, 0.9]
+    # 3 of 4 positives are called from 0.5 on; negatives below it: .1 .2 .3 .4, 4 of 5
+    assert metrics.specificity_at(truth, score, 0.75) == (0.8, 0.5)
+    # all 4 from 0.35 on; negatives below it: .1 .2 .3, 3 of 5
+    assert metrics.specificity_at(truth, score, 0.9) == (0.6, 0.35)
+
+
+def test_of_equal_specificities_the_threshold_with_the_best_sensitivity_is_taken():
+    # from 0.8 on half of the positives, from 0.6 on all: specificity 1 at both
+    assert metrics.specificity_at([0, 1, 1], [0.1, 0.6, 0.8], 0.5) == (1.0, 0.6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sensitivity_and_specificity_agree_with_trying_every_threshold(seed):
+    rng = np.random.default_rng(seed)
+    y, s = rng.integers(0, 2, 40), rng.integers(0, 12, 40) / 12
+    y[:2] = 0, 1
+    points = [
+        ((s[y == 1] >= t).mean(), (s[y == 0] < t).mean()) for t in [*np.unique(s), 9]
+    ]
+    best = max(se for se, sp in points if sp >= 0.8)
+    assert metrics.sensitivity_at(y, s, 0.8)[0] == pytest.approx(best)
+    best = max(sp for se, sp in points if se >= 0.8)
+    assert metrics.specificity_at(y, s, 0.8)[0] == pytest.approx(best)
+
+
+def test_specificity_has_an_interval_that_holds_it():
+    y_true, score, women = women_and_scores(0.9, 60, 0.3, np.random.default_rng(12))
+    value, low, high = metrics.specificity_bootstrap(y_true, score, women, 0.8, n=300)
+    assert value == metrics.specificity_at(y_true, score, 0.8)[0]
+    assert 0 <= low < value < high <= 1
+    # seen from the other side it is a sensitivity
+    turned = metrics.sensitivity_bootstrap(1 - y_true, -score, women, 0.8, n=300)
+    assert turned == pytest.approx((value, low, high))
+
+
+def test_equal_scores_have_stated_points_on_the_curve():
+    assert metrics.sensitivity_at([0, 1], [0.4, 0.4], 0.9) == (0.0, np.inf)
+    assert metrics.specificity_at([0, 1], [0.4, 0.4], 0.9) == (0.0, 0.4)
+    assert metrics.partial_auc([0, 1], [0.4, 0.4], min_specificity=0.9) == 0.5
+
+
+def brute_force_partial_auc(y_true, score, width):
+    """Mean sensitivity left of a false positive rate, by a fine grid of rates."""
+    points = metrics.roc_points(y_true, score)
+    fine = (np.arange(200_000) + 0.5) / 200_000 * width
+    height = np.interp(fine, 1 - points["specificity"], points["sensitivity"])
+    return height.mean()
+
+
+@pytest.mark.parametrize("levels", [5, 1000], ids=["many ties", "few ties"])
+@pytest.mark.parametrize("width", [0.1, 0.33, 0.9])
+def test_partial_auc_agrees_with_the_area_by_a_fine_grid(levels, width):
+    rng = np.random.default_rng(15)
+    y = np.arange(80) % 2
+    score = y * levels / 4 + rng.integers(0, levels, 80)
+    area = brute_force_partial_auc(y, score, width) * width
+    chance = width**2 / 2
+    expected = (1 + (area - chance) / (width - chance)) / 2
+    found = metrics.partial_auc(y, score, min_specificity=1 - width)
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_partial_auc_of_a_literal_example():
+    # 2 positives, 2 negatives, order + - + -: the curve rises to 1/2, runs to 1/2,
+    # rises to 1. Left of a rate of 1/2 the area is 1/4; chance 1/8, best 1/2:
+    # (1 + (1/4 - 1/8) / (1/2 - 1/8)) / 2 = 2/3
+    y, score = [1, 0, 1, 0], [4, 3, 2, 1]
+    assert metrics.partial_auc(y, score, min_specificity=0.5) == pytest.approx(2 / 3)
+    # Above a sensitivity of 1/2 it runs at rates 1/2 to 1: area 1/4 of 1/2 as well
+    assert metrics.partial_auc(y, score, min_sensitivity=0.5) == pytest.approx(2 / 3)
+
+
+def test_partial_auc_is_half_by_chance_and_one_at_best():
+    rng = np.random.default_rng(16)
+    y, score = np.arange(40_000) % 2, rng.random(40_000)
+    for side in ({"min_specificity": 0.8}, {"min_sensitivity": 0.8}):
+        assert metrics.partial_auc(y, score, **side) == pytest.approx(0.5, abs=0.01)
+        assert metrics.partial_auc(y, y + score, **side) == 1
+
+
+def test_partial_auc_has_an_interval_that_holds_it():
+    y_true, score, women = women_and_scores(0.9, 60, 0.3, np.random.default_rng(17))
+    for side in ({"min_specificity": 0.8}, {"min_sensitivity": 0.8}):
+        found = metrics.partial_auc_bootstrap(y_true, score, women, **side, n=300)
+        assert found[0] == pytest.approx(metrics.partial_auc(y_true, score, **side))
+        assert 0.45 < found[1] < found[0] < found[2] <= 1
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [{}, {"min_specificity": 0.9, "min_sensitivity": 0.9}],
+    ids=["neither", "both"],
+)
+def test_partial_auc_wants_one_side(sides):
+    with pytest.raises(metrics.MetricError, match="one of min_specificity and min_"):
+        metrics.partial_auc([0, 1], [0.1, 0.2], **sides)
+
+
+@pytest.mark.parametrize("share", [0, 1, 1.5, float("nan")])
+def test_shares_lie_between_0_and_1(share):
+    given = [0, 1], [0.1, 0.2]
+    with pytest.raises(metrics.MetricError, match="specificity must lie in"):
+        metrics.sensitivity_at(*given, share)
+    with pytest.raises(metrics.MetricError, match="sensitivity must lie in"):
+        metrics.specificity_at(*given, share)
+    with pytest.raises(metrics.MetricError, match="min_sensitivity must lie in"):
+        metrics.partial_auc(*given, min_sensitivity=share)
