@@ -79,7 +79,8 @@ def _gallery(study: Study, nets: _Nets) -> Section:
         "what moves the score; it is no outline of a lesion, and on a negative image "
         "it is bright somewhere too."
     ]
-    return Section("Images to look through", text, galleries=[Gallery(items)],
+    return Section("Images to look through", text,
+                   galleries=[Gallery(items)] if items else [],
                    notices=list(dict.fromkeys(said)))  # fmt: skip
 
 
