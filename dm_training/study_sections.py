@@ -200,8 +200,9 @@ def _subgroups(study: Study, folder: Path, stem: str) -> Section | None:
     )
     columns = ["group", "AUC per image", "", "n", "positive", "note"]
     text = (
-        "Where lesions differ, the positives with such a lesion stand against all "
-        "negative images. Nothing is adjusted for looking at many groups."
+        "A lesion's group holds the images, positive and negative, whose worst lesion "
+        "is of that kind, and the negatives without any. Nothing is adjusted for "
+        "looking at many groups."
     )
     return Section("Subgroups", [text], [Table(columns, rows)],
                    [Picture(path, "AUC by subgroup", wide=True)])  # fmt: skip

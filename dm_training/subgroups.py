@@ -6,8 +6,8 @@ image without a lesion has none. There a group holds the images, positive and ne
 whose worst lesion has that value, and the negatives without any lesion, which every
 group shares; so malignant masses are told from benign masses and from normal images.
 Against all negatives a model that merely knows a mass from a calcification would shine.
-Where every negative has a lesion, as in CBIS-DDSM, nothing is shared and the groups are
-disjoint.
+An image whose worst lesions are of two kinds (mass and calcification) is in both groups.
+Where every negative has a lesion, as in CBIS-DDSM, no negative is shared by all groups.
 
 Small groups prove little: fewer than 10 of a class carry a warning, one class alone has
 no AUC, and several groups are several questions (`comparison.adjust_p`).
@@ -167,14 +167,16 @@ def _groups(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame
     """Each group's name and image rows."""
     bands = _age_bands if column == "age" else _texts
     value = bands(rows[column])
-    names = sorted(set(value) - {""})
+    kinds = value.str.split("+", regex=False) if column == "abnormality" else None
+    names = sorted(set(value if kinds is None else kinds.explode()) - {""})
     if column == "age":
         names = [band for band in _AGES if band in names]
     shared = np.zeros(len(rows), bool)
     if column in LESION_COLUMNS:
         shared = ((value == "") & (rows["y_true"] == 0)).to_numpy()
     for name in names:
-        yield name, rows[(value == name).to_numpy() | shared]
+        own = value == name if kinds is None else kinds.map(lambda k, n=name: n in k)
+        yield name, rows[own.to_numpy() | shared]
     rest = (value == "").to_numpy()
     if (rest & ~shared).any():
         yield NOT_GIVEN, rows[rest]
