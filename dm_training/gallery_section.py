@@ -85,37 +85,40 @@ def _gallery(study: Study, nets: _Nets) -> Section:
 
 
 def _localised(study: Study, nets: _Nets) -> dict:
-    from dm_training import image_maps, localisation
-    from dm_training.localisation import LocalisationError
+    from dm_training import localisation
 
-    request, mappers = study.request, []
-    if not (request.lesions and request.localisation):
-        return {}
-    try:
-        if nets.patch_model is not None:
-            mappers.append(
-                image_maps.patch_mapper(nets.patch_model, nets.patch_contract)
-            )
-        if nets.model is not None:
-            mappers.append(image_maps.cam_mapper(nets.model, nets.contract))
-    except image_maps.MapError as why:
-        print(f"an overlay points nowhere: {why}", file=sys.stderr)
-    if not mappers:
+    request, mappers = study.request, _mappers(nets)
+    if not (request.lesions and request.localisation and mappers):
         return {}
     split = study.choices.split
     try:
-        rows, _ = localisation.localise_images(
+        rows, left_out = localisation.localise_images(
             mappers, request.images, request.lesions, split=split
         )
-    except LocalisationError as why:
+    except localisation.LocalisationError as why:
         print(f"no localisation: {why}", file=sys.stderr)
         return {}
-    return localisation.localisation(rows, split=split)
+    return {"maps": localisation.localisation(rows, split=split), "left_out": left_out}
+
+
+def _mappers(nets: _Nets) -> list:
+    """What maps images; a net without such a map is told and left out."""
+    from dm_training import image_maps
+
+    makers = [(image_maps.patch_mapper, nets.patch_model, nets.patch_contract),
+              (image_maps.cam_mapper, nets.model, nets.contract)]  # fmt: skip
+    made = []
+    for maker, model, contract in makers:
+        try:
+            made += [maker(model, contract)] if model is not None else []
+        except image_maps.MapError as why:
+            print(f"an overlay points nowhere: {why}", file=sys.stderr)
+    return made
 
 
 def _localisation(found: Mapping) -> Section:
-    rows = []
-    for kind, facts in found.items():
+    rows, maps = [], found["maps"]
+    for kind, facts in maps.items():
         for lesions, words in _MAP_WORDS.items():
             figure, chance = facts[lesions], facts[f"{lesions}_chance"]
             if figure is not None:
@@ -123,12 +126,14 @@ def _localisation(found: Mapping) -> Section:
                              figure["n"]])  # fmt: skip
     steps = ", ".join(
         f"{kind} {facts['step'][0]:.0f} x {facts['step'][1]:.0f}"
-        for kind, facts in found.items()
+        for kind, facts in maps.items()
     )
+    failed = [f"{name}: {why}" for name, why in found["left_out"]["failed"].items()]
     text = (
         "How often the hottest place of a map lies in an outlined lesion, over the "
         "positive images that have one; by chance, a place drawn from the breast would "
         f"(the lesions' share of its area). From cell to cell, in pixels: {steps}."
     )
     columns = ["map points at", "share of images", "", "by chance", "n"]
-    return Section("Where the maps point", [text], [Table(columns, rows)])
+    return Section("Where the maps point", [text], [Table(columns, rows)],
+                   notices=failed)  # fmt: skip
