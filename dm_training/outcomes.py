@@ -8,8 +8,11 @@ import numpy as np
 import pandas as pd
 
 from dm_models import weights
+from dm_models.decision import read_decision, store_decision
+from dm_models.model_card_evidence import DIGEST, weights_digest
 from dm_preprocess.tables import write_table
-from dm_training import datasets, metrics, plots
+from dm_training import datasets, decide, metrics, plots
+from dm_training.data_facts import data_facts
 from dm_training.distribution import ALONE, Distribution
 from dm_training.predict import predict_probabilities, predict_samples
 from dm_training.report import format_figure
@@ -17,6 +20,10 @@ from dm_training.runs import write_json
 from dm_training.samples import Samples
 
 _TINY = 1e-7
+_INTERVALS = {
+    True: "95 %, 2000 bootstrap draws of women, seed 0",
+    False: "intervals assume independent images (the table names no patients)",
+}
 
 
 def validation_scores(
@@ -69,37 +76,47 @@ def write_reports(session, model, contract, state) -> None:
     facts = {
         "seconds": round(float(history["seconds"].sum()), 1),
         "steps": state.steps, "epochs": state.epoch, "best_epoch": state.best_epoch,
-        "best_validation": state.best,
+        "best_validation": state.best, DIGEST: weights_digest(best),
+        "data": data_facts(session.samples, session.parsed.train),
     }  # fmt: skip
     if "pos" in contract.class_names:
         facts.update(_image_reports(session, best, model, contract))
     else:
         facts.update(_patch_reports(session, best, contract))
     write_json(run.path("metrics.json"), facts)
+    decision = read_decision(run.path("best.keras"))
     for name, which in ((parsed.best_model, best), (parsed.final_model, model)):
         if name and name != "NOSAVE":
             weights.save_model(which, Path(name), contract)
+            if which is best and decision:
+                store_decision(name, decision)
             run.say(f"saved {name}")
     run.say(f"best epoch {state.best_epoch} of {state.epoch} -> {run.out}/best.keras")
 
 
 def _image_reports(session, best, last, contract) -> dict:
-    run, facts = session.run, {}
+    run, facts, tables = session.run, {}, {}
     for role in ("val", "test"):
         for flips, suffix in ((1, ""), (4, "_augmented")):
             frame = _predictions(session, best, contract, role, flips)
+            tables[role, flips] = frame
             write_table(frame, run.path(f"predictions_{role}{suffix}.csv"),
                         "predictions")  # fmt: skip
             facts[f"{role}_auc{suffix}"] = metrics.auc_figure(frame, split=role)
         frame = _predictions(session, last, contract, role, 1)
         facts[f"{role}_auc_last_epoch"] = metrics.auc_figure(frame, split=role)
-    single = pd.read_csv(run.path("predictions_test.csv"))
-    flipped = pd.read_csv(run.path("predictions_test_augmented.csv"))
+    single, flipped = tables["test", 1], tables["test", 4]
     curves = {
         name: (f["y_true"].to_numpy(), f["y_score"].to_numpy())
         for name, f in (("single", single), ("four flips", flipped))
     }
     plots.plot_roc(curves, run.path("plots", "roc.png"))
+    facts["interval"] = _INTERVALS[metrics.has_patients(single)]
+    found = decide.decide_run(
+        run.path("best.keras"), tables["val", 1], single, run.say
+    )
+    if found:
+        facts["operating_point"] = found
     for name in ("test_auc", "test_auc_augmented", "test_auc_last_epoch"):
         run.say(f"{name}: {format_figure(facts[name], name='')}")
     return facts

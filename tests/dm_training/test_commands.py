@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from tests_support import INBREAST, write_set
 
+from dm_models.decision import Decision, read_decision, store_decision
+from dm_models.export import main as export
 from dm_models.weights import load_model, read_contract
 from dm_preprocess.tables import PATCH_CLASSES
 from dm_training import image_clf_train, patch_clf_train, predict
@@ -109,6 +111,41 @@ def test_a_whole_image_run_scores_each_test_image_once(whole_run):
     assert contract.grey_stats["images"] == 8
 
 
+def test_a_run_counts_its_data_and_tells_no_path(whole_run, table):
+    text = (whole_run / "metrics.json").read_text()
+    found = json.loads(text)["data"]
+    assert {role: found[role]["images"] for role in ("train", "val", "test")} == {
+        "train": 8, "val": 4, "test": 4
+    }  # fmt: skip
+    assert found["train"]["women"] == 4 and found["train"]["positives"] == 4
+    assert str(Path(table).parent) not in text
+
+
+def test_a_run_stores_the_operating_point_of_its_validation_images(whole_run):
+    decision = read_decision(whole_run / "best.keras")
+    assert decision.rule == "youden" and decision.fitted_on["split"] == "val"
+    assert read_decision(whole_run.parent / "whole.h5") == decision
+    assert read_decision(whole_run / "last.keras") is None
+    found = json.loads((whole_run / "metrics.json").read_text())["operating_point"]
+    assert found["threshold"] == decision.threshold
+    assert sum(found["test"]["confusion"].values()) == 4
+    test = pd.read_csv(whole_run / "predictions_test.csv")
+    called = decision.calls(test["y_score"])
+    assert found["test"]["confusion"]["tp"] == (called & (test["y_true"] == 1)).sum()
+    assert "operating point: threshold" in (whole_run / "log.txt").read_text()
+
+
+def test_an_exported_run_has_a_card_with_its_own_figures(whole_run, tmp_path):
+    out = tmp_path / "sm"
+    assert export([str(whole_run / "best.keras"), "--out", str(out)]) == 0
+    assert read_decision(out) == read_decision(whole_run / "best.keras")
+    card = (out / "MODEL_CARD.md").read_text()
+    value = json.loads((whole_run / "metrics.json").read_text())["test_auc"]["value"]
+    assert f"| AUC | {value:.2f} (" in card and "| train | 4 | 8 |" in card
+    assert "operating point, test, sensitivity" in card
+    assert "another threshold" not in card
+
+
 def test_gradient_checkpoints_change_no_score(whole_run, patch_run, table, tmp_path):
     model = str(patch_run / "best.keras")
     status = train(table, tmp_path / "run", *RECIPE, *QUICK, "--gradient-checkpointing",
@@ -163,14 +200,20 @@ def test_the_inbreast_command_runs_as_printed_on_a_model_of_this_project(
             for k in range(2):
                 image = rng.integers(0, 65535, (96, 80), dtype=np.uint16)
                 cv2.imwrite(str(root / split / name / f"{split}{k}.png"), image)
-    best = tmp_path / "B.h5"
+    best, start = tmp_path / "B.h5", tmp_path / "whole.h5"
+    shutil.copyfile(whole_run.parent / "whole.h5", start)
+    store_decision(start, Decision(0.123456))
     status = image_clf_train.main([
-        "--no-patch-model-state", "--resume-from", str(whole_run.parent / "whole.h5"),
+        "--no-patch-model-state", "--resume-from", str(start),
         *INBREAST, "--best-model", str(best), "--out", str(tmp_path / "run"),
         *[str(root / split) for split in ("train", "val", "test")],
     ])  # fmt: skip
     assert status == 0
     assert read_contract(best).backbone == "squeezenet"
+    for trained_on in (best, tmp_path / "run" / "best.keras"):
+        found = read_decision(trained_on)  # of the new weights, or none
+        assert found is None or found.threshold != 0.123456
+    assert read_decision(tmp_path / "run" / "last.keras") is None
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["patients"].startswith("not checked")
     assert config["train_batch"] == 2  # 4 x 0.5
