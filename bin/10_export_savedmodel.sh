@@ -4,8 +4,10 @@
 #   bash bin/10_export_savedmodel.sh MODEL.keras OUT_FOLDER [OPTIONS]
 #
 # Options go on to `python -m dm_models.export`: --weights-h5 FILE, --keras FILE,
-# --overwrite. Every form takes raw 16-bit grey levels and is checked to give the
-# model's own scores.
+# --card-from DIR, --card-note TEXT, --overwrite. Every form takes raw 16-bit grey
+# levels and is checked to give the model's own scores. OUT_FOLDER/MODEL_CARD.md tells
+# what was measured: the figures of the run folder that the model lies in, and those of
+# evaluations named by --card-from.
 #
 #   DM_ENV, DM_PYTHON   the Python environment (see bin/_env.sh)
 set -euo pipefail

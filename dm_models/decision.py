@@ -54,7 +54,7 @@ class Decision:
         temperature: Divides the score's logit; 1 leaves the score as it is.
         rule: How the threshold was chosen, such as "sensitivity 0.90" or "youden".
         level: "image", "breast" or "patient": what the threshold is meant for.
-        how: How images make a breast or a woman: "mean" or "max".
+        how: How calibrated images make a breast or a woman: "mean" or "max".
         flips: 1 or 4: of which prediction the scores were.
         fitted_on: Where it comes from: split, n, positives, women, and the model's
             figures there. Empty where nobody knows.
@@ -94,7 +94,11 @@ class Decision:
         return scaled_scores(scores, self.temperature)
 
     def calls(self, scores) -> np.ndarray:
-        """Scores, uncalibrated, (N,) -> whether each is called positive, bool (N,)."""
+        """Scores, uncalibrated, (N,) -> whether each is called positive, bool (N,).
+
+        For images, and for breasts or women by their maximum. A mean over images is
+        that of calibrated probabilities, which is held against the threshold.
+        """
         return self.calibrated(scores) >= self.threshold
 
     def to_json(self) -> str:

@@ -10,6 +10,7 @@ Source: Mitchell et al., Model cards for model reporting, FAccT 2019.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,6 +206,8 @@ def _tally(counts) -> str:
     for part in counts:
         for name, number in part.items():
             total[figures.words(name)] = total.get(figures.words(name), 0) + number
+    if set(total) <= {"not said"}:
+        return ""
     return ", ".join(f"{figures.cell(name)} ({n})" for name, n in total.items())
 
 
@@ -223,16 +226,40 @@ def _metrics(evidence: Sequence[Evidence]) -> list[str]:
         return [f"{NOT_MEASURED.capitalize()}."]
     said = {e.metrics["interval"] for e in evidence if e.metrics.get("interval")}
     lines = figures.figure_table(rows)
-    lines += ["", *(f"Intervals: {figures.cell(words)}." for words in sorted(said))]
-    return [*lines, *text.METRIC_NOTES]
+    for words in sorted(said):
+        lines += ["", f"Intervals: {figures.cell(words)}."]
+    return [*lines, "", *text.METRIC_NOTES]
 
 
 def _operating(subject: Subject, evidence, form: str) -> list[str]:
     lines = text.decision_lines(subject.decision, form)
-    rows = _measured(evidence, "operating")
-    if not rows:
-        return [*lines, "", f"Figures at it, and calibration: {NOT_MEASURED}."]
-    return [*lines, "", *figures.figure_table(rows)]
+    found = [(each, source.name) for source in evidence
+             for each in figures.measured_figures(source.metrics)
+             if each.topic == "operating"]  # fmt: skip
+    kept = [pair for pair in found if _is_at(subject.decision, pair[0])]
+    rows = [(each.name, each.figure, where) for each, where in kept]
+    if rows:
+        lines += ["", *figures.figure_table(rows)]
+    else:
+        lines += ["", f"Figures at it, and calibration: {NOT_MEASURED}."]
+    for source in evidence:
+        for each in figures.confusions(source.metrics):
+            if _is_at(subject.decision, each):
+                counts = ", ".join(f"{k} {v}" for k, v in each.figure.items())
+                lines += ["", f"{each.name} ({source.name}): {figures.cell(counts)}."]
+    if len(kept) < len(found):
+        lines += ["", "Figures at another threshold than the stored one are left out."]
+    return lines
+
+
+def _is_at(decision: Decision | None, measured: figures.Measured) -> bool:
+    """Whether a figure holds for the stored threshold, or for none in particular."""
+    if measured.cut is None:
+        return True
+    if decision is None:
+        return False
+    ours = decision.threshold, decision.temperature
+    return all(math.isclose(*pair) for pair in zip(measured.cut, ours, strict=True))
 
 
 def _subgroups(evidence: Sequence[Evidence]) -> list[str]:

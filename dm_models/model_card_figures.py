@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 _FIGURE = ("value", "low", "high")
+_FITTED = "fitted_on"
 _WORDS = {"auc": "AUC", "roc": "ROC", "ece": "ECE", "ppv": "PPV", "npv": "NPV",
           "delong": "DeLong", "acr": "ACR"}  # fmt: skip
 _TOPICS = {
@@ -35,33 +36,47 @@ class Measured:
         name: In words.
         figure: value, low, high, and n, positives, level, split where known.
         topic: "metrics", "operating" or "subgroups": the section it belongs to.
+        cut: (threshold, temperature) that it was measured at, None for no one.
     """
 
     name: str
     figure: Mapping
     topic: str
+    cut: tuple[float, float] | None = None
 
 
 def measured_figures(metrics: Mapping) -> list[Measured]:
     """Find every figure of a metrics.json, in its order.
 
-    A figure that could not be had (NaN) is left out: it was not measured.
+    A figure that could not be had (NaN) is left out: it was not measured. What a
+    threshold does on the very rows that chose it is told with the decision itself.
     """
     return [
-        Measured(figure_name(keys), value, _topic(keys))
-        for keys, value in leaves(metrics)
+        Measured(figure_name(keys), value, _topic(keys), cut)
+        for keys, value, cut in _walk(metrics)
         if is_figure(value) and math.isfinite(float(value["value"]))
     ]
 
 
-def leaves(thing: Mapping, keys: tuple[str, ...] = ()) -> Iterable[tuple]:
-    """Go through nested mappings: (keys, figure or plain value), lists left out."""
+def confusions(metrics: Mapping) -> list[Measured]:
+    """Find every confusion of a metrics.json: counts by name, such as tp."""
+    found = [(keys, value, cut) for keys, value, cut in _walk(metrics)
+             if keys[-1] == "confusion" and isinstance(value, Mapping)]  # fmt: skip
+    return [Measured(figure_name(keys), value, _topic(keys), cut)
+            for keys, value, cut in found]  # fmt: skip
+
+
+def _walk(thing: Mapping, keys: tuple[str, ...] = (), cut=None) -> Iterable[tuple]:
+    """Figures and confusions in nested mappings: (keys, it, threshold around it)."""
+    if isinstance(thing.get("threshold"), int | float):
+        cut = float(thing["threshold"]), float(thing.get("temperature", 1.0))
     for key, value in thing.items():
-        place = (*keys, str(key))
-        if isinstance(value, Mapping) and not is_figure(value):
-            yield from leaves(value, place)
-        elif not isinstance(value, list | tuple):
-            yield place, value
+        if not isinstance(value, Mapping) or key == _FITTED:
+            continue
+        if is_figure(value) or key == "confusion":
+            yield (*keys, str(key)), value, cut
+        else:
+            yield from _walk(value, (*keys, str(key)), cut)
 
 
 def is_figure(thing) -> bool:
@@ -135,7 +150,7 @@ def _topic(keys: Sequence[str]) -> str:
 
 
 def _number(value: float) -> str:
+    """Two decimals, three for what is small: a calibration error of 0.034."""
     if not math.isfinite(value):
         return "not measured"
-    plain = value == 0 or 0.095 <= abs(value) < 1000
-    return f"{value:.2f}" if plain else f"{value:.3g}"
+    return f"{value:.3f}" if 0.0005 <= abs(value) < 0.095 else f"{value:.2f}"

@@ -123,9 +123,7 @@ def how_to_use(
                 *_input_lines(contract, input_size), *shown]  # fmt: skip
     lines = [*_input_lines(contract, input_size), *shown]
     if decision:
-        lines += ["", "Positive by the stored operating point: "
-                  f"`scores[:, {POSITIVE}] >= {raw_threshold(decision):.9g}`, "
-                  f"{_scores_meant(decision)}."]  # fmt: skip
+        lines += ["", f"Positive by the stored operating point: {_call(decision)}."]
     return lines
 
 
@@ -142,8 +140,7 @@ def decision_lines(decision: Decision | None, form: str) -> list[str]:
     rows = [
         ("threshold", f"{decision.threshold:.6g}, on the calibrated probability"),
         ("temperature", f"{decision.temperature:.4g}"),
-        ("the same as a cut-off on the score", f"{raw_threshold(decision):.6g}"),
-        ("chosen by", decision.rule), ("meant for", _scores_meant(decision)),
+        ("chosen by", decision.rule), ("positive where", _call(decision)),
         ("fitted on", ", ".join(facts) or "not recorded"),
     ]  # fmt: skip
     lines = table(("", ""), rows)
@@ -151,7 +148,7 @@ def decision_lines(decision: Decision | None, form: str) -> list[str]:
     own = [(words(key), value, "its fitting") for key, value in measured]
     lines += ["", *figure_table(own)] if own else []
     stored = form in ("saved_model", "keras")
-    where = "with this file (`decision.json`)" if stored else "in the model file only"
+    where = "in this file (`decision.json`)" if stored else "in the model file only"
     return [*lines, "", "Calibrated probability: the score's logit divided by the "
             f"temperature. It is stored {where}."]  # fmt: skip
 
@@ -166,14 +163,16 @@ def raw_threshold(decision: Decision) -> float:
     return float(scaled_scores([decision.threshold], 1 / decision.temperature)[0])
 
 
-def _scores_meant(decision: Decision) -> str:
-    """Of which scores a threshold is, in words."""
-    seen = "the mean of an image's four flips" if decision.flips == 4 else (
-        "an image as it is")  # fmt: skip
-    if decision.level == "image":
-        return f"the score of {seen}"
-    unit = "woman" if decision.level == "patient" else "breast"
-    return f"the {decision.how} of a {unit}'s images, each scored by {seen}"
+def _call(decision: Decision) -> str:
+    """What is called positive, in terms of the model's own scores where it can be."""
+    seen = " (mean of an image's four flips)" if decision.flips == 4 else ""
+    score = f"scores[:, {POSITIVE}]"
+    unit = {"patient": "woman"}.get(decision.level, decision.level)
+    if decision.level != "image" and decision.how == "mean":
+        return (f"the mean over a {unit}'s images of the calibrated probability of "
+                f"`{score}`{seen} is at least {decision.threshold:.9g}")  # fmt: skip
+    over = "" if decision.level == "image" else f" of any image of a {unit}"
+    return f"`{score} >= {raw_threshold(decision):.9g}`{over}{seen}"
 
 
 def licence(backbone: str) -> list[str]:

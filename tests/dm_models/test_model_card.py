@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -40,13 +41,19 @@ METRICS = {
     "steps": 30, "epochs": 4, "best_epoch": 3, "interval": "95 %, by women",
     "data": {
         "train": {"images": 80, "women": 44, "classes": {"neg": 60, "pos": 20},
-                  "positives": 20, "positive_women": 11, "source": {"inbreast": 80}},
+                  "positives": 20, "positive_women": 11, "source": {"inbreast": 80},
+                  "vendor": {"not said": 80}},
         "test": {"images": 40, "women": None, "classes": {"neg": 30, "pos": 10}},
         "split": {"scheme": "paper", "seed": 5, "test_share": 0.15},
     },
     "val_auc": figure(0.91, "val"), "test_auc": figure(0.87),
     "test_auc_augmented": figure(0.88), "test_auc_last_epoch": figure(0.71),
-    "operating_point": {"test": {"sensitivity": figure(0.66)}},
+    "operating_point": {
+        "threshold": 0.4, "temperature": 2.0,
+        "fitted_on": {"sensitivity": figure(0.99, "val")},
+        "test": {"threshold": 0.4, "temperature": 2.0, "sensitivity": figure(0.66),
+                 "npv": None, "confusion": {"tp": 7, "fp": 5, "fn": 3, "tn": 25}},
+    },
     "subgroups": {"density": {"4": figure(0.55)}},
 }  # fmt: skip
 CONFIG = {
@@ -61,7 +68,8 @@ VERSIONS = {"packages": {"keras": "3.15.0", "tensorflow": "2.21.0"}}
 
 @pytest.fixture
 def subject(contract):
-    return Subject(contract.replace(class_names=("neg", "pos")), "ab12", 1234)
+    contract = contract.replace(class_names=("neg", "pos"))
+    return Subject(contract, "ab12", 1234, decision=DECISION)
 
 
 @pytest.fixture
@@ -94,10 +102,13 @@ def write(folder, **files):
 
 
 def test_a_card_has_the_sections_the_field_knows(subject, run):
-    card = render_card(subject, [run], name="best")
+    external = Evidence("external", {"auc": figure(0.6)})
+    card = render_card(subject, [run, external], name="best", form="keras")
     assert re.findall(r"^## (.*)$", card, re.MULTILINE) == SECTIONS
     assert card.startswith("# Model card: best\n")
-    assert "\n\n\n" not in card and "None" not in card and "{" not in card
+    assert "None" not in card and "{" not in card
+    for sources in ([], [external], [run]):
+        assert "\n\n\n" not in render_card(subject, sources, name="m", form="weights")
 
 
 def test_every_figure_stands_with_its_interval_and_counts(subject, run):
@@ -112,9 +123,9 @@ def test_every_figure_stands_with_its_interval_and_counts(subject, run):
 
 def test_the_operating_point_and_subgroups_have_sections_of_their_own(subject, run):
     card = render_card(subject, [run], name="m")
-    assert "sensitivity | 0.66 (0.56–0.71)" in section(
-        card, "Operating point and calibration"
-    )
+    told = section(card, "Operating point and calibration")
+    assert "sensitivity | 0.66 (0.56–0.71)" in told
+    assert "confusion (whole): tp 7, fp 5, fn 3, tn 25." in told
     assert "density, 4 | 0.55 (0.45–0.60)" in section(card, "Subgroups")
 
 
@@ -141,6 +152,7 @@ def test_the_data_are_counted_by_split(subject, run):
     assert "| test | – | 40 | 30 neg, 10 pos | – |" in data
     assert "- Split: by woman, scheme paper, seed 5, test share 0.15." in data
     assert "two splits: checked" in data and "inbreast (80)" in data
+    assert "- Machines of: not recorded." in data  # one split says "not said", one none
 
 
 def test_an_older_run_still_tells_its_counts(subject):
@@ -208,12 +220,25 @@ def test_a_patch_classifier_has_a_card_of_its_kind(contract):
 # The stored decision
 
 
+@pytest.mark.parametrize(
+    "decision", [None, Decision(0.3, temperature=2.0), Decision(0.4)],
+    ids=["none", "another threshold", "another temperature"],
+)  # fmt: skip
+def test_figures_at_another_threshold_than_the_stored_one_are_left_out(
+    subject, run, decision
+):
+    card = render_card(replace(subject, decision=decision), [run], name="m")
+    told = section(card, "Operating point and calibration")
+    assert "0.66" not in told and "tp 7" not in told
+    assert "Figures at another threshold than the stored one are left out." in told
+
+
 def test_a_card_tells_the_decision_and_its_cut_off_on_the_score(subject):
     # At temperature 2 the score s reaches 0.4 where odds(s) = (2/3)^2 = 4/9: s = 4/13.
     card = render_card(Subject(subject.contract, "d", 1, decision=DECISION), name="m")
     told = section(card, "Operating point and calibration")
     assert "| threshold | 0.4, on the calibrated probability |" in told
-    assert "| the same as a cut-off on the score | 0.307692 |" in told
+    assert "| positive where | `scores[:, 1] >= 0.307692308` |" in told
     assert "| chosen by | sensitivity 0.90 |" in told
     assert "| fitted on | split val, n 40 |" in told
     assert "`scores[:, 1] >= 0.307692308`" in section(card, "How to use")
@@ -236,11 +261,13 @@ def test_a_threshold_at_the_ends_calls_all_or_none():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"flips": 4}, "the score of the mean of an image's four flips"),
-        ({"level": "breast", "how": "max"}, "the max of a breast's images"),
-        ({"level": "patient"}, "the mean of a woman's images"),
+        ({"flips": 4}, "`scores[:, 1] >= 0.4` (mean of an image's four flips)"),
+        ({"level": "breast", "how": "max"}, ">= 0.4` of any image of a breast"),
+        ({"level": "patient", "temperature": 2.0},
+         "the mean over a woman's images of the calibrated probability of "
+         "`scores[:, 1]` is at least 0.4"),
     ],
-)
+)  # fmt: skip
 def test_a_card_says_of_which_scores_a_threshold_is(subject, fields, words):
     decision = Decision(0.4, **fields)
     card = render_card(Subject(subject.contract, "d", 1, decision=decision), name="m")
@@ -276,7 +303,8 @@ def test_a_figure_goes_to_the_section_of_its_topic(key, topic):
     ("given", "shown"),
     [
         ({"value": 0.5, "low": 0.4, "high": 0.6}, "0.50 (0.40–0.60)"),
-        ({"value": 0.031, "low": 0.0, "high": 0.06}, "0.031 (0.00–0.06)"),
+        ({"value": 0.031, "low": 0.0, "high": 0.06}, "0.031 (0.00–0.060)"),
+        ({"value": 0.0949, "low": 1e-7, "high": 1}, "0.095 (0.00–1.00)"),
         ({"value": 0.5, "low": math.nan, "high": 1.0}, "0.50 (not measured–1.00)"),
         ({"value": -0.1, "low": -0.2, "high": 0.1}, "−0.10 (−0.20 to +0.10)"),
         ({"value": 0.1, "low": 0.1, "high": 0.1, "p": 1e-9},
