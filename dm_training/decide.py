@@ -15,6 +15,7 @@ What is stored belongs to these weights, and is lost when they are trained on.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -75,9 +76,22 @@ def describe(decision: Decision) -> str:
     over = "" if decision.level == "image" else f" ({decision.how} of images)"
     flips = ", four flips" if decision.flips == 4 else ""
     return (
-        f"threshold {decision.threshold:.4g}, temperature {decision.temperature:.4g}, "
-        f"{decision.rule}, {decision.level} level{over}{flips}"
+        f"threshold {decision.threshold:.4g}, temperature {decision.temperature:.4g}"
+        f"{_caution(decision.temperature)}, {decision.rule}, {decision.level} level"
+        f"{over}{flips}"
     )
+
+
+def _caution(temperature: float) -> str:
+    """What it means that a fitted temperature stands at an end of its range."""
+    from dm_training.calibration import TEMPERATURES
+
+    least, most = TEMPERATURES
+    if math.isclose(temperature, most):
+        return " (the most allowed: the scores say little)"
+    if math.isclose(temperature, least):
+        return " (the least allowed: it told all apart)"
+    return ""
 
 
 def share_lines(figures: Mapping) -> list[str]:

@@ -418,6 +418,18 @@ def test_the_code_on_a_card_runs_and_gives_the_models_scores(
         np.testing.assert_array_equal(eval(cut, space), expected)
 
 
+def test_the_code_of_a_weights_file_fills_the_same_net(
+    trained, tmp_path, monkeypatch, model
+):
+    assert exported(trained, tmp_path / "sm", "--weights-h5", tmp_path / "w.h5") == 0
+    monkeypatch.chdir(tmp_path)
+    fresh = type(model).from_config(model.get_config())
+    assert weights_digest(fresh) != weights_digest(model)
+    how = section((tmp_path / "w.h5.MODEL_CARD.md").read_text(), "How to use")
+    exec(re.search(r"```python\n(.*?)```", how, re.DOTALL)[1], {"model": fresh})
+    assert weights_digest(fresh) == weights_digest(model)
+
+
 def test_an_earlier_card_is_not_overwritten_unasked(trained, tmp_path, capsys):
     card = tmp_path / "m.keras.MODEL_CARD.md"
     card.write_text("mine")

@@ -211,6 +211,21 @@ def test_a_run_stores_what_its_validation_images_chose(model):
 
 
 @pytest.mark.parametrize(
+    ("truth", "words"),
+    [
+        ([1, 1, 1, 1, 0, 0, 0, 0], "temperature 20 (the most allowed: the scores say"),
+        ([0, 0, 0, 0, 1, 1, 1, 1], "temperature 0.05 (the least allowed: it told all"),
+    ],
+    ids=["worse than none", "perfect"],
+)
+def test_a_temperature_at_the_end_of_its_range_is_said(model, truth, words):
+    said = []
+    score = [0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9]
+    assert decide_run(model, rows("val", truth, score), rows("test"), said.append)
+    assert words in said[0]
+
+
+@pytest.mark.parametrize(
     ("truth", "score", "why"),
     [
         ([1, 1], [0.2, 0.6], "one class only"),
