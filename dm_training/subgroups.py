@@ -6,8 +6,8 @@ image without a lesion has none. There a group holds the images, positive and ne
 whose worst lesion has that value, and the negatives without any lesion, which every
 group shares; so malignant masses are told from benign masses and from normal images.
 Against all negatives a model that merely knows a mass from a calcification would shine.
-An image whose worst lesions are of two kinds (mass and calcification) is in both groups.
-Where every negative has a lesion, as in CBIS-DDSM, no negative is shared by all groups.
+An image whose worst lesions are of two kinds, mass and calcification, is in both
+groups. Where every negative has a lesion, as in CBIS-DDSM, none is shared by all.
 
 Small groups prove little: fewer than 10 of a class carry a warning, one class alone has
 no AUC, and several groups are several questions (`comparison.adjust_p`).

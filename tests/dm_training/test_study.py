@@ -138,7 +138,8 @@ def test_the_command_names_models_and_fits_on_another_table(tmp_path, capsys):
     table(tmp_path / "t.csv", "test")
     table(tmp_path / "u.csv", "test", seed=3)
     table(tmp_path / "v.csv", "val", seed=4)
-    command = [f"ours={tmp_path / 't.csv'}", "--compare", f"theirs={tmp_path / 'u.csv'}",
+    command = [f"ours={tmp_path / 't.csv'}",
+               "--compare", f"theirs={tmp_path / 'u.csv'}",
                "--fit-on", str(tmp_path / "v.csv"), "--rule", "sensitivity 0.80",
                "--prevalence", "0.006", "--draws", "200",
                "--out", str(tmp_path / "out")]  # fmt: skip
