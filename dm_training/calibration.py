@@ -219,16 +219,15 @@ def fit_temperature(rows: pd.DataFrame) -> float:
     if not signed.any():
         return 1.0
 
-    def unlikelihood(log_t: float) -> float:
-        return float(np.logaddexp(0, signed * np.exp(-log_t)).mean())
+    def unlikelihood(t: float) -> float:
+        return float(np.logaddexp(0, signed / t).mean())
 
-    ends = np.log(TEMPERATURES)
     inner = optimize.minimize_scalar(
-        unlikelihood, bounds=ends, method="bounded", options={"xatol": 1e-7}
-    )
-    # The search never tries the ends themselves.
-    at = min((*ends, inner.x), key=unlikelihood)
-    return float(np.clip(np.exp(at), *TEMPERATURES))
+        lambda log_t: unlikelihood(np.exp(log_t)), bounds=np.log(TEMPERATURES),
+        method="bounded", options={"xatol": 1e-7},
+    )  # fmt: skip
+    # The search comes near the ends and never tries them.
+    return min((*TEMPERATURES, float(np.exp(inner.x))), key=unlikelihood)
 
 
 def _check_probabilities(y_true, p) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from dm_training.prediction_rows import (
     aggregate,
     check_scores,
     has_patients,
+    texts,
 )
 from dm_training.roc import (
     partial_auc_bootstrap,
@@ -34,8 +35,7 @@ def levels_of(rows: pd.DataFrame) -> tuple[str, ...]:
     """
     if not has_patients(rows):
         return LEVELS[:1]
-    sided = "laterality" in rows
-    sided = sided and (rows["laterality"].fillna("").astype(str) != "").all()
+    sided = "laterality" in rows and (texts(rows["laterality"]) != "").all()
     return LEVELS if sided else ("image", "patient")
 
 

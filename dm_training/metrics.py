@@ -40,6 +40,7 @@ from dm_training.prediction_rows import (
     check_scores,
     has_patients,
     join_predictions,
+    texts,
 )
 from dm_training.roc import (
     auc,
@@ -94,7 +95,7 @@ def auc_figure(
         MetricError: As `aggregate` and `auc_bootstrap`.
     """
     if "split" in frame:
-        other = sorted(set(frame["split"].fillna("").astype(str)) - {split, ""})
+        other = sorted(set(texts(frame["split"])) - {split, ""})
         if other:
             raise MetricError(
                 f"a figure of split {split!r} holds rows of split {', '.join(other)}"

@@ -32,6 +32,7 @@ from dm_training.prediction_rows import (
     check_scores,
     has_patients,
     require_split,
+    texts,
 )
 from dm_training.resampling import bootstrap, group_codes
 from dm_training.roc import roc_points, sensitivity_at, specificity_at
@@ -309,7 +310,7 @@ def _check_flips(rows: pd.DataFrame, flips: int) -> None:
 def _only_split(rows: pd.DataFrame) -> str:
     if "split" not in rows:
         return ""
-    found = sorted(set(rows["split"].fillna("").astype(str).str.strip()))
+    found = sorted(set(texts(rows["split"])))
     if len(found) > 1:
         named = ", ".join(name or "empty" for name in found)
         raise MetricError(f"figures speak of one split; the rows are of {named}")

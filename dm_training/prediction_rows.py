@@ -75,7 +75,7 @@ def select_rows(
     Raises:
         MetricError: No row is left; the splits there are are named.
     """
-    splits = frame["split"].fillna("").astype(str).str.strip()
+    splits = texts(frame["split"])
     here = splits == split if (splits != "").any() else splits == ""
     rows = frame[here]
     truth = rows["y_true"].notna()
@@ -134,7 +134,7 @@ def require_split(rows: pd.DataFrame, split: str, purpose: str) -> None:
         raise MetricError(f"{purpose} needs rows of split {split!r}, received none")
     if "split" not in rows:
         raise MetricError(f"{purpose} needs a column split that says {split!r}")
-    found = rows["split"].fillna("").astype(str).str.strip()
+    found = texts(rows["split"])
     if (found != split).any():
         met = ", ".join(
             f"{k or 'empty'} ({v})" for k, v in found.value_counts().items()
@@ -174,7 +174,7 @@ def aggregate(
         return frame
     keys = ["patient_id", "laterality"][: 2 if level == "breast" else 1]
     for key in keys:
-        if key not in frame or (frame[key].fillna("").astype(str) == "").any():
+        if key not in frame or (texts(frame[key]) == "").any():
             raise MetricError(f"level {level}: column {key} is missing or has empties")
     grouped = frame.groupby(keys, sort=True)
     columns = {"y_true": ("y_true", "max"), "y_score": ("y_score", how)}
@@ -217,7 +217,7 @@ def has_patients(frame: pd.DataFrame) -> bool:
     """
     if "patient_id" not in frame:
         return False
-    named = frame["patient_id"].fillna("").astype(str).str.strip() != ""
+    named = texts(frame["patient_id"]) != ""
     if named.any() and not named.all():
         raise MetricError(
             f"column patient_id: empty in {int((~named).sum())} of {len(frame)} rows; "
@@ -239,6 +239,19 @@ def check_rows(frame: pd.DataFrame) -> None:
             raise MetricError(f"the table has no column {name}")
         if frame[name].isna().any():
             raise MetricError(f"column {name}: {int(frame[name].isna().sum())} NaN")
+
+
+def texts(column: pd.Series) -> pd.Series:
+    """Cells as text without outer blanks: 3.0 as "3", NaN and None as nothing."""
+    return column.map(_text)
+
+
+def _text(cell) -> str:
+    if pd.isna(cell):
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).strip()
 
 
 def _read_text(path: str | os.PathLike) -> pd.DataFrame:

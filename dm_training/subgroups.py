@@ -27,6 +27,7 @@ from dm_training.prediction_rows import (
     aggregate,
     check_rows,
     has_patients,
+    texts,
 )
 
 LESION_COLUMNS = ("abnormality", "subtlety", "assessment")
@@ -90,7 +91,7 @@ def subgroup_figures(
     check_rows(rows)
     if columns is None:
         columns = [name for name in SUBGROUP_COLUMNS if name in rows]
-        columns = [name for name in columns if (_texts(rows[name]) != "").any()]
+        columns = [name for name in columns if (texts(rows[name]) != "").any()]
     missing = [name for name in columns if name not in rows]
     if missing:
         raise MetricError(
@@ -147,10 +148,13 @@ def _worst(lesions: pd.DataFrame) -> dict[str, str]:
     """Abnormality, subtlety and assessment of one image's lesions."""
     malignant = pd.to_numeric(lesions["malignant"], errors="coerce").fillna(0)
     worst = lesions[malignant == malignant.max()]
+    worst = worst.assign(**{
+        name: texts(worst[name]) for name in LESION_COLUMNS if name in worst
+    })  # fmt: skip
     kinds = set(worst["abnormality"])
     ordered = [kind for kind in _KINDS if kind in kinds] + sorted(kinds - set(_KINDS))
     facts = [
-        {name: _text(lesion[name]) if name in worst else "" for name in LESION_COLUMNS}
+        {name: lesion[name] if name in worst else "" for name in LESION_COLUMNS}
         for _, lesion in worst.iterrows()
     ]
     most = max(facts, key=lambda f: (_rank(f["assessment"]), _rank(f["subtlety"])))
@@ -165,7 +169,7 @@ def _rank(text: str) -> tuple[float, str]:
 
 def _groups(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each group's name and image rows."""
-    bands = _age_bands if column == "age" else _texts
+    bands = _age_bands if column == "age" else texts
     value = bands(rows[column])
     kinds = value.str.split("+", regex=False) if column == "abnormality" else None
     names = sorted(set(value if kinds is None else kinds.explode()) - {""})
@@ -209,22 +213,9 @@ def _warning(positives: int, negatives: int) -> str:
 
 def _age_bands(column: pd.Series) -> pd.Series:
     """Ages such as 57, "57" or DICOM's "057Y" as bands; "" for what is no age."""
-    text = _texts(column).str.removesuffix("Y")
+    text = texts(column).str.removesuffix("Y")
     years = pd.to_numeric(text, errors="coerce").to_numpy(float)
     ends = np.array(list(_AGES.values()))
     names = np.array([*_AGES, ""])
     at = np.where(years >= 0, np.searchsorted(ends, years, side="right"), len(ends))
     return pd.Series(names[at], index=column.index)
-
-
-def _texts(column: pd.Series) -> pd.Series:
-    return column.map(_text)
-
-
-def _text(cell) -> str:
-    """A cell as text: 3.0 as 3, NaN and None as nothing."""
-    if pd.isna(cell):
-        return ""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell).strip()

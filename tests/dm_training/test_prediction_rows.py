@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from dm_training import metrics
+from dm_training.prediction_rows import require_split, texts
 
 
 def table(**columns):
@@ -57,3 +58,36 @@ def test_tables_join_by_id_in_any_order():
 def test_tables_that_do_not_join_are_refused(change, message):
     with pytest.raises(metrics.MetricError, match=message):
         metrics.join_predictions(table(), table(**change))
+
+
+def test_rows_of_the_split_asked_for_pass():
+    rows = table(split="val")
+    assert require_split(rows, "val", "a threshold") is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (table(), "a threshold takes rows of split 'val' only; received test \\(4\\)"),
+        (table(split=["val", "", "test", "val"]), "val \\(2\\), empty \\(1\\), test"),
+        (table(split=np.nan), "received empty \\(4\\)"),
+        (table().iloc[:0], "needs rows of split 'val', received none"),
+        (table().drop(columns="split"), "a column split that says 'val'"),
+    ],
+    ids=["other", "mixed", "NaN", "none", "no column"],
+)
+def test_rows_of_another_split_are_refused(rows, message):
+    with pytest.raises(metrics.MetricError, match=message):
+        require_split(rows, "val", "a threshold")
+
+
+def test_one_class_passes_only_where_it_is_asked_for():
+    truth, score = metrics.check_scores([1, 1], [0.1, 0.2], one_class=True)
+    assert truth.tolist() == [True, True] and score.tolist() == [0.1, 0.2]
+    with pytest.raises(metrics.MetricError, match="no rows: nothing to measure"):
+        metrics.check_scores([], [], one_class=True)
+
+
+def test_cells_become_text_without_points_and_blanks():
+    column = pd.Series([3.0, 2.5, " a ", None, np.nan, 7], dtype=object)
+    assert texts(column).tolist() == ["3", "2.5", "a", "", "", "7"]
