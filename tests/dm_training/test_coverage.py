@@ -46,8 +46,10 @@ def mean_square(auc):
 
 
 def decided(y_true, score, women, name, seed, **options):
-    rows = pd.DataFrame({"image_id": range(len(y_true)), "patient_id": women,
-                         "y_true": y_true, "y_score": special.expit(score)})  # fmt: skip
+    rows = pd.DataFrame({
+        "image_id": range(len(women)), "patient_id": women, "y_true": y_true,
+        "y_score": special.expit(score),
+    })  # fmt: skip
     decision = Decision(float(special.expit(CALLED)))
     found = operating_figures(rows, decision, n=DRAWS, seed=seed, **options)[name]
     return found["value"], found["low"], found["high"]
