@@ -101,8 +101,9 @@ def test_nothing_imports_a_leaf(leaf):
 def test_every_package_and_every_command_of_the_contract_is_looked_at():
     assert {package_of(path) for path in MODULES} == set(PACKAGES)
     assert sorted(COMMANDS) == [
-        "dm-audit", "dm-check", "dm-convert", "dm-evaluate", "dm-export", "dm-predict",
-        "dm-sample", "dm-serve", "dm-split", "dm-train-image", "dm-train-patch",
+        "dm-audit", "dm-check", "dm-convert", "dm-decide", "dm-ensemble", "dm-evaluate",
+        "dm-export", "dm-learning-curve", "dm-predict", "dm-sample", "dm-serve",
+        "dm-split", "dm-train-image", "dm-train-patch",
     ]  # fmt: skip
 
 

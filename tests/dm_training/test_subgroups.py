@@ -102,6 +102,18 @@ def test_lesion_groups_hold_negatives_of_their_kind_and_those_without_a_lesion()
     assert (found["calc"].n, found["calc"].positives) == (80, 40)
 
 
+def test_an_image_whose_worst_lesions_are_of_two_kinds_is_in_both_groups():
+    kinds = ["mass", "calc", "mass+calc", "", "mass+calc", "calc"]
+    rows = prediction_table(3, y_true=[1, 1, 0, 0, 1, 0], abnormality=kinds,
+                            patient_id=list("uvwxyz"))  # fmt: skip
+    found = by_group(subgroup_figures(rows, ["abnormality"], **FAST))
+    assert list(found) == ["calc", "mass"]
+    # calc: images 2, 3, 5, 6 and the negative without a lesion, 4
+    assert (found["calc"].n, found["calc"].positives) == (5, 2)
+    # mass: images 1, 3, 5 and 4
+    assert (found["mass"].n, found["mass"].positives) == (4, 2)
+
+
 def test_positives_without_a_recorded_lesion_are_a_group():
     rows = with_lesions().assign(abnormality=np.repeat(["mass", "", "mass", ""], 40))
     one = by_group(subgroup_figures(rows, ["abnormality"], **FAST))["not given"]
