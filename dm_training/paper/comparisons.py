@@ -17,17 +17,18 @@ from dm_training.paper.schedule import DONE
 from dm_training.paper.tables import PaperTable, difference
 from dm_training.runs import read_json
 
+BUILT = "real network, one step"
 _PATCH = {
     "row": "recipe", "used": "net used", "paper": "paper", "ours": "ours (95 %)",
     "difference": "ours − paper", "paper_epochs": "best epoch, paper",
-    "epochs": "ours", "status": "",
+    "epochs": "ours", "status": "", "built": BUILT,
 }  # fmt: skip
 _IMAGE = {
     "row": "recipe", "used": "net used", "paper": "AUC, paper",
     "ours": "AUC, ours (95 %)", "difference": "ours − paper",
     "paper_augmented": "A-AUC, paper", "augmented": "A-AUC, ours (95 %)",
     "augmented_difference": "ours − paper", "paper_epochs": "best epoch, paper",
-    "epochs": "ours", "status": "",
+    "epochs": "ours", "status": "", "built": BUILT,
 }  # fmt: skip
 _TRANSFER = {
     "women": "women", "paper_images": "images, paper", "images": "ours",
@@ -76,6 +77,7 @@ def patch_table(results: Results) -> PaperTable:
             "ours": ours, "difference": difference(ours, row.accuracy),
             "paper_epochs": row.epochs, "epochs": _epochs(found),
             "status": results.status(row.name, f"patch.{row.name}"),
+            "built": results.built(row.name),
         })  # fmt: skip
     notes = [
         "Accuracy over five classes on test patches; the interval (Wilson's) takes "
@@ -100,7 +102,7 @@ def image_table(results: Results, part: str) -> PaperTable:
             "paper_epochs": row.epochs, "epochs": _epochs(found),
             "status": f"{status}; {_IN_FOUR}" if row.best else status,
             "notation": parse_top(row.name.split("-", 2)[2]).notation,
-            "best": row.best,
+            "best": row.best, "built": results.built(row.name),
         })  # fmt: skip
     notes = ["AUC per image of one model; A-AUC: mean over four flips."]
     return PaperTable(part, rows.PARTS[part], _IMAGE, lines, notes + _notes(results))
@@ -133,7 +135,7 @@ def _transfer(results: Results, recipe: str, women: int | None) -> dict:
     if women is None:
         return _transfer_of_all(results, recipe)
     if women not in results.settings.scale.curve_sizes:
-        return {"status": f"not run at the {results.settings.scale.name} scale"}
+        return {"status": "not run"}
     found = {"status": results.status(recipe, f"curve.{recipe}")}
     runs = results.curve_runs(recipe, women)
     if not runs:

@@ -40,12 +40,13 @@ def find(results: Results, parts: Sequence[str]) -> Findings:
 def sections_of(findings: Findings) -> list[Section]:
     """The report's sections, from results to how long each stage took."""
     out = [_what_this_is(findings)]
-    for table in findings.tables:
+    for table in tables.without_repeats(findings.tables):
         shown = findings.pictures.get(
             "figure3" if table.part == "ensemble" else table.part, ()
         )
         out.append(Section(table.title, table.notes,
-                           [tables.as_report_table(table)], shown))  # fmt: skip
+                           [tables.as_report_table(table, leave_out=("built",))],
+                           shown))  # fmt: skip
     if "figure2" in findings.parts:
         out.append(_figure_2(findings))
     missing = _missing(findings)
@@ -103,22 +104,28 @@ def _figure_2(findings: Findings) -> Section:
 
 
 def _missing(findings: Findings) -> Section | None:
-    """Rows that are not trained and stages that failed, each with why."""
+    """Rows that are not trained, and stages that failed with why."""
     results = findings.results
     lines = [
-        [row["row"], row["status"]]
+        [row["row"], row["status"], row["built"]]
         for table in findings.tables
         for row in table.rows
         if "row" in row and not row["status"].startswith("trained")
     ]
     lines += [
-        [name, f"{outcome.status}: {outcome.why}"]
+        [name, f"{outcome.status}: {outcome.why}", None]
         for name, outcome in results.outcomes.items()
         if outcome.status in (FAILED, SKIPPED)
     ]
     if not lines:
         return None
-    return Section("What is not trained", tables=[Table(["row or stage", ""], lines)])
+    said = []
+    if results.rehearsed:
+        said = ["One training step on noise, from random weights: the loss is finite "
+                "and the first convolution moved, unless it says BROKEN. The loss "
+                "holds the weight decay of all new layers."]  # fmt: skip
+    columns = ["row or stage", "", comparisons.BUILT]
+    return Section("What is not trained", said, [Table(columns, lines)])
 
 
 def _splits(results: Results) -> Section:

@@ -89,21 +89,21 @@ class Results:
     def status(self, row: str, stage: str) -> str:
         """Of a table's row, in words."""
         if not self.settings.scale.is_trained(row):
-            return self._untrained(row)
+            return "not trained"
         outcome = self.outcomes.get(stage)
         if outcome is None:
             return "not asked for"
-        return "trained" if outcome.status == DONE else (
-            f"{outcome.status}: {outcome.why}"
-        )  # fmt: skip
+        if outcome.status == DONE:
+            return "trained"
+        return f"{outcome.status}: {outcome.why}"
 
-    def _untrained(self, row: str) -> str:
+    def built(self, row: str) -> str | None:
+        """What one step of a row's real network gave, in words; None if none was."""
         one = self.rehearsed.get(row)
         if one is None:
-            return "not trained"
-        step = f"one step, loss {one['loss']:.2f}"
-        sound = "" if one["finite"] and one["moved"] else ": BROKEN"
-        return f"not trained; built with {one['weights']:,} weights, {step}{sound}"
+            return None
+        sound = "" if one["finite"] and one["moved"] else ", BROKEN"
+        return f"{one['weights']:,} weights, loss {one['loss']:.2f}{sound}"
 
 
 def read_test(path: Path) -> pd.DataFrame:

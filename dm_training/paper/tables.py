@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,13 +93,18 @@ def as_text(table: PaperTable) -> str:
 
 def all_as_text(tables: Sequence[PaperTable]) -> str:
     """Several tables for the terminal; a note that they share stands once."""
+    return "\n\n".join(as_text(table) for table in without_repeats(tables))
+
+
+def without_repeats(tables: Sequence[PaperTable]) -> list[PaperTable]:
+    """The tables, each with those notes alone that none before it has."""
     seen: set[str] = set()
     shown = []
     for table in tables:
         fresh = [note for note in table.notes if note not in seen]
         seen |= set(fresh)
-        shown.append(as_text(replace(table, notes=fresh)))
-    return "\n\n".join(shown)
+        shown.append(replace(table, notes=fresh))
+    return shown
 
 
 def as_markdown(table: PaperTable) -> str:
@@ -131,10 +136,17 @@ def as_csv(table: PaperTable) -> str:
     return stream.getvalue()
 
 
-def as_report_table(table: PaperTable) -> report_parts.Table:
-    """For a report; figures stay figures, differences become words with a sign."""
-    rows = [[_report_cell(row.get(key)) for key in table.columns] for row in table.rows]
-    return report_parts.Table(list(table.columns.values()), rows, table.title)
+def as_report_table(
+    table: PaperTable, *, leave_out: Collection[str] = ()
+) -> report_parts.Table:
+    """For a report; figures stay figures, differences become words with a sign.
+
+    Args:
+        leave_out: Keys of columns that a page has no room for.
+    """
+    columns = {k: head for k, head in table.columns.items() if k not in leave_out}
+    rows = [[_report_cell(row.get(key)) for key in columns] for row in table.rows]
+    return report_parts.Table(list(columns.values()), rows, table.title)
 
 
 def _report_cell(cell):

@@ -109,9 +109,8 @@ def test_the_demo_never_calls_a_small_net_by_the_papers_name(tmp_path):
     untrained, best = (row_of(table, n) for n in ("vgg16-s10-512x1",
                                                   "vgg16-s10-256x1+128x1"))  # fmt: skip
     assert untrained["used"] == "none"
-    assert untrained["status"] == (
-        "not trained; built with 19,439,426 weights, one step, loss 2.75"
-    )
+    assert untrained["status"] == "not trained"
+    assert untrained["built"] == "19,439,426 weights, loss 2.75"
     assert best["used"].startswith("SqueezeNet B")
     assert any("says nothing of real mammograms" in note for note in table.notes)
 
@@ -120,7 +119,7 @@ def test_a_row_that_could_not_learn_is_called_broken(tmp_path):
     built = {"weights": 9, "loss": 1.0, "finite": True, "moved": False}
     write(tmp_path / "rehearsal/rehearsal.json", {"rows": {"vgg16-s10-512x1": built}})
     table = comparisons.image_table(results(tmp_path, scales.DEMO), "table3")
-    assert row_of(table, "vgg16-s10-512x1")["status"].endswith("BROKEN")
+    assert row_of(table, "vgg16-s10-512x1")["built"].endswith("BROKEN")
 
 
 def test_table_4_holds_the_papers_six_sizes_for_four_models(tmp_path):
@@ -130,7 +129,7 @@ def test_table_4_holds_the_papers_six_sizes_for_four_models(tmp_path):
     assert papers[20, "VGG-Resnet"] == 0.89
     assert papers["all: – (72 in the paper)", "Resnet-VGG"] == 0.95
     told = {row["women"]: row["status"] for row in table.rows}
-    assert told[30] == "not run at the demo scale" and told[20] == "not asked for"
+    assert told[30] == "not run" and told[20] == "not asked for"
 
 
 def test_the_mean_of_draws_is_the_mean_of_their_aucs():

@@ -83,6 +83,8 @@ def test_a_report_keeps_figures_and_signs_differences(table):
     shown = tables.as_report_table(table)
     assert shown.rows[0] == ["vgg16-s10", "0.50", OURS, "+0.25 (+0.00 to +0.50)"]
     assert shown.rows[1] == ["a|b", "0.85", None, None]
+    less = tables.as_report_table(table, leave_out=("ours", "difference"))
+    assert (less.columns, less.rows[1]) == (["recipe", "paper"], ["a|b", "0.85"])
 
 
 def test_every_form_is_written(table, tmp_path):
