@@ -166,6 +166,10 @@ def test_the_ensembles_stand_beside_the_papers(tmp_path):
     assert film["ours"]["value"] == pytest.approx(want)
     assert film["difference"]["value"] == pytest.approx(want - 0.91)
     assert (film["paper_sensitivity"], film["paper_specificity"]) == (0.861, 0.801)
+    by_data = comparisons.operating_table(
+        results(tmp_path, ensemble__film=Outcome(DONE))
+    )
+    assert [dict(row) for row in by_data.rows] == [film, digital]
     # Youden's threshold of val, on test: by hand over all thresholds of val.
     val, test = both
     gains = [((val["y_score"] >= t) == (val["y_true"] == 1)).groupby(val["y_true"])
