@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dm_training.paper import comparisons, figures, rows, tables
+from dm_training.paper import comparisons, figures, rows, studies, tables
 from dm_training.paper.results import Results
 from dm_training.paper.schedule import DONE, FAILED, SKIPPED
 from dm_training.paper.tables import PaperTable
 from dm_training.report import write_all
 from dm_training.report_parts import Headline, Picture, Section, Table
 from dm_training.runs import RunError, read_json, write_json
+from dm_training.study import footer
 
 SUMMARY = "paper.json"
 
@@ -52,6 +53,8 @@ def sections_of(findings: Findings) -> list[Section]:
     missing = _missing(findings)
     if missing:
         out.append(missing)
+    if {"ensemble", "figure3"} & set(findings.parts):
+        out += studies.study_sections(findings.results)
     out += [_splits(findings.results), _time(findings.results)]
     return out
 
@@ -185,7 +188,7 @@ def write_findings(findings: Findings) -> Path:
         results.out, "The paper's tables again", sections_of(findings),
         lead=f"Shen et al. 2018, Tables 1 to 4 and Figures 2 and 3, on {film} and "
         f"{digital}: the paper's value, ours with its interval, and the difference.",
-        footer="Research only; no medical device.",
+        footer=footer(),
     )  # fmt: skip
     return page
 

@@ -131,7 +131,8 @@ def _film(settings: Settings, patch_sets: Collection[str]) -> list[Stage]:
     if settings.split == "paper":
         scheme += ["--test-share", str(scale.film_shares[0])]
     split = _split(settings, "film", scheme)
-    return [convert, split, *(_patches(settings, name) for name in patch_sets)]
+    sampled = (_patches(settings, name) for name in patch_sets)
+    return [convert, split, _audit("film"), *sampled]
 
 
 def _split(settings: Settings, name: str, flags: list[str]) -> Stage:
@@ -141,6 +142,17 @@ def _split(settings: Settings, name: str, flags: list[str]) -> Stage:
          "--seed", str(settings.seed)),
         (f"{name}.convert",), f"splits/{name}", f"splits/{name}/splits.json",
         ("--overwrite",),
+    )  # fmt: skip
+
+
+def _audit(name: str) -> Stage:
+    """What is odd in the data goes into the report; status 1: it found errors."""
+    return Stage(
+        f"{name}.audit",
+        ("python", "-m", "dm_preprocess.audit", f"splits/{name}/images.csv",
+         f"{name}/lesions.csv", "--out", f"audit/{name}"),
+        (f"{name}.split",), f"audit/{name}", f"audit/{name}/audit.json",
+        ("--overwrite",), accepts=(0, 1),
     )  # fmt: skip
 
 
@@ -218,7 +230,7 @@ def _digital(settings: Settings) -> list[Stage]:
     )  # fmt: skip
     test, val = map(str, scale.digital_shares)
     flags = ["--scheme", "paper", "--test-share", test, "--val-share", val]
-    return [convert, _split(settings, "digital", flags)]
+    return [convert, _split(settings, "digital", flags), _audit("digital")]
 
 
 def _tuned(settings: Settings, row: str) -> Stage:
