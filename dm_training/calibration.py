@@ -120,7 +120,7 @@ def calibration_error_bootstrap(
     basic bootstrap's), and 0 where the value is no larger than 97.5 % of what the
     draws' noise about the observed gaps shows by itself. Simulated as `auc_bootstrap`,
     with perfect scores and with logits two and four times too large, it covers
-    91-99 %.
+    95-99 %.
 
     Returns:
         (value, low, high).

@@ -181,14 +181,10 @@ def test_no_lesions_at_all_leave_the_columns_empty():
 
 
 def test_tables_that_do_not_belong_together_are_refused():
-    with pytest.raises(
-        metrics.MetricError, match="not one of 2 .* 'x1'.* 'i0'"
-    ):
+    with pytest.raises(metrics.MetricError, match="not one of 2 .* 'x1'.* 'i0'"):
         join_lesions(prediction_table(2), lesions(
             ("x1", "mass", 1, 3, 4), ("x2", "mass", 1, 3, 4)))  # fmt: skip
     with pytest.raises(metrics.MetricError, match="'a' stands twice"):
         join_lesions(prediction_table(2, image_id="a"), lesions())
-    with pytest.raises(
-        metrics.MetricError, match="lesions have no column image_id"
-    ):
+    with pytest.raises(metrics.MetricError, match="lesions have no column image_id"):
         join_lesions(prediction_table(2), lesions().drop(columns="image_id"))
