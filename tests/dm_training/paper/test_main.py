@@ -29,8 +29,8 @@ def test_a_dry_run_prints_every_command_and_writes_nothing(data, tmp_path, capsy
         if row.source.startswith("Table"):
             assert f"--recipe {row.name} " in shown
     commands = [line for line in shown.splitlines() if line[0] != "#"]
-    # 2 conversions, 2 splits, 2 audits, s1 and s10, 5 patch nets, 21 whole-image nets, forest,
-    # 4 fine-tunings, 2 ensembles, 4 curves
+    # 2 conversions, 2 splits, 2 audits, s1 and s10, 5 patch nets, 21 whole-image nets,
+    # forest, 4 fine-tunings, 2 ensembles, 4 curves
     assert len(commands) == 2 + 2 + 2 + 2 + 5 + 21 + 1 + 4 + 2 + 4
     assert not (tmp_path / "out").exists()
 

@@ -7,8 +7,8 @@ import pytest
 from dm_models.published import FOUR_BEST
 from dm_training.paper import studies
 from dm_training.paper.results import Results
-from dm_training.paper.schedule import DONE, FAILED, Outcome
 from dm_training.paper.scales import DEMO
+from dm_training.paper.schedule import DONE, FAILED, Outcome
 from dm_training.paper.stages import Settings
 from dm_training.report_parts import Section
 
