@@ -254,19 +254,22 @@ def _operating(subject: Subject, evidence, form: str) -> list[str]:
 
 def _is_at(decision: Decision | None, measured: figures.Measured) -> bool:
     """Whether a figure holds for the stored threshold, or for none in particular."""
-    if measured.cut is None:
-        return True
-    if decision is None:
-        return False
-    ours = decision.threshold, decision.temperature
-    return all(math.isclose(*pair) for pair in zip(measured.cut, ours, strict=True))
+    wanted = (None, None)
+    if decision is not None:
+        wanted = decision.threshold, decision.temperature
+    return all(
+        found is None or (ours is not None and math.isclose(found, ours))
+        for found, ours in zip(measured.cut, wanted, strict=True)
+    )
 
 
 def _subgroups(evidence: Sequence[Evidence]) -> list[str]:
     rows = _measured(evidence, "subgroups")
     if not rows:
         return [f"By age, density, machine or kind of lesion: {NOT_MEASURED}."]
-    return figures.figure_table(rows)
+    remarks = [f"- {figures.cell(words)} ({source.name})." for source in evidence
+               for words in figures.subgroup_remarks(source.metrics)]  # fmt: skip
+    return [*figures.figure_table(rows), *([""] * bool(remarks)), *remarks]
 
 
 def _limits(evidence: Sequence[Evidence]) -> list[str]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DIGEST = "weights_sha256"
 # The file that a run's metrics are of, where they do not say which weights.
 _BEST = "best.keras"
+# What an evaluation calls its model where it is the mean of several.
+_ENSEMBLE = "ensemble of "
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def gather_evidence(
         (evidence, remarks): why the folder around the model was not used.
 
     Raises:
-        ModelFileError: As `read_evidence`; or a folder named is of other weights.
+        ModelFileError: As `read_evidence`; or a folder named is of other weights, or of
+            an ensemble.
     """
     own = Path(model_path).resolve().parent
     named = {Path(folder).resolve(): folder for folder in folders}
@@ -93,6 +96,10 @@ def gather_evidence(
                            "its figures are not on the card")  # fmt: skip
     for folder in named.values():
         evidence = read_evidence(folder)
+        if str(evidence.metrics.get("model", "")).startswith(_ENSEMBLE):
+            raise ModelFileError(
+                f"{folder}: its figures are of an ensemble of models, not of this one"
+            )
         if not _is_of(evidence, digest, True):
             raise ModelFileError(
                 f"{folder}: its metrics.json is of other weights than this model's"

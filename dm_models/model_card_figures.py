@@ -13,19 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 _FIGURE = ("value", "low", "high")
-_FITTED = "fitted_on"
 _WORDS = {"auc": "AUC", "roc": "ROC", "ece": "ECE", "ppv": "PPV", "npv": "NPV",
           "delong": "DeLong", "acr": "ACR"}  # fmt: skip
 _TOPICS = {
     "operating_point": "operating", "calibration": "operating", "brier": "operating",
     "ece": "operating", "subgroup": "subgroups",
 }  # fmt: skip
+_LEVELS = ("image", "breast", "patient")
 # Of the run's own key, `test_auc_last_epoch`: what each ending means.
 _ENDINGS = {"augmented": "mean of four flips",
             "last_epoch": "the training's last epoch, not this model"}  # fmt: skip
 # Of an evaluation: figures of, and differences from, models that are not this one.
 _OTHERS = {"compared": "AUC of another model, named",
            "paired_differences": "AUC less that of"}  # fmt: skip
+
+Cut = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -36,47 +38,66 @@ class Measured:
         name: In words.
         figure: value, low, high, and n, positives, level, split where known.
         topic: "metrics", "operating" or "subgroups": the section it belongs to.
-        cut: (threshold, temperature) that it was measured at, None for no one.
+        cut: (threshold, temperature) that it was measured at, None for any.
     """
 
     name: str
     figure: Mapping
     topic: str
-    cut: tuple[float, float] | None = None
+    cut: Cut = (None, None)
 
 
 def measured_figures(metrics: Mapping) -> list[Measured]:
-    """Find every figure of a metrics.json, in its order.
+    """Find every figure of a metrics.json, in its order; one told twice stands once.
 
     A figure that could not be had (NaN) is left out: it was not measured. What a
     threshold does on the very rows that chose it is told with the decision itself.
     """
-    return [
-        Measured(figure_name(keys), value, _topic(keys), cut)
-        for keys, value, cut in _walk(metrics)
-        if is_figure(value) and math.isfinite(float(value["value"]))
-    ]
+    found = []
+    for keys, value, cut in _walk(metrics):
+        if is_figure(value) and math.isfinite(float(value["value"])):
+            measured = Measured(figure_name(keys), value, _topic(keys), cut)
+            found += [measured] * (measured not in found)
+    return found
 
 
 def confusions(metrics: Mapping) -> list[Measured]:
     """Find every confusion of a metrics.json: counts by name, such as tp."""
-    found = [(keys, value, cut) for keys, value, cut in _walk(metrics)
-             if keys[-1] == "confusion" and isinstance(value, Mapping)]  # fmt: skip
-    return [Measured(figure_name(keys), value, _topic(keys), cut)
-            for keys, value, cut in found]  # fmt: skip
+    return [
+        Measured(figure_name(keys), value, _topic(keys), cut)
+        for keys, value, cut in _walk(metrics)
+        if keys[-1] == "confusion"
+    ]
 
 
-def _walk(thing: Mapping, keys: tuple[str, ...] = (), cut=None) -> Iterable[tuple]:
-    """Figures and confusions in nested mappings: (keys, it, threshold around it)."""
-    if isinstance(thing.get("threshold"), int | float):
-        cut = float(thing["threshold"]), float(thing.get("temperature", 1.0))
+def subgroup_remarks(metrics: Mapping) -> list[str]:
+    """What an evaluation says of its subgroups: too few positives, no AUC."""
+    return [
+        f"{_group(each)}: {each['warning']}"
+        for each in metrics.get("subgroups") or ()
+        if isinstance(each, Mapping) and each.get("warning")
+    ]
+
+
+def _walk(thing: Mapping, keys: tuple[str, ...] = (), cut: Cut = (None, None)):
+    """Figures and confusions in nested mappings and lists of them: (keys, it, cut)."""
+    threshold, temperature = thing.get("threshold"), thing.get("temperature")
+    if isinstance(threshold, int | float):
+        cut = threshold, 1.0 if temperature is None else temperature
     for key, value in thing.items():
-        if not isinstance(value, Mapping) or key == _FITTED:
+        if isinstance(value, list):
+            value = {_group(each): each for each in value if isinstance(each, Mapping)}
+        if not isinstance(value, Mapping) or key == "fitted_on":
             continue
+        at = (None, temperature) if key == "after_temperature" else cut
         if is_figure(value) or key == "confusion":
-            yield (*keys, str(key)), value, cut
+            yield (*keys, str(key)), value, at
         else:
-            yield from _walk(value, (*keys, str(key)), cut)
+            yield from _walk(value, (*keys, str(key)), at)
+
+
+def _group(each: Mapping) -> str:
+    return f"{each.get('column', '')} {each.get('group', '')}".strip()
 
 
 def is_figure(thing) -> bool:
@@ -87,7 +108,11 @@ def is_figure(thing) -> bool:
 
 
 def figure_name(keys: Sequence[str]) -> str:
-    """A figure's keys in words: ("auc", "image") -> "AUC, image"."""
+    """A figure's keys in words: ("partial_auc", "breast") -> "partial AUC"."""
+    # The level has a column of its own.
+    keys = [keys[0], *(key for key in keys[1:] if key not in _LEVELS)]
+    if keys[0] == "levels" and len(keys) > 1:
+        keys = keys[1:]
     first, rest = keys[0], [words(key) for key in keys[1:]]
     own = re.fullmatch(r"(?:train|val|test)_(auc|accuracy)(?:_(.+))?", first)
     if own:

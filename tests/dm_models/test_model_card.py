@@ -279,7 +279,7 @@ def test_a_card_says_of_which_scores_a_threshold_is(subject, fields, words):
 
 def test_figures_are_found_wherever_they_stand_and_nothing_else_is():
     found = figures.measured_figures({
-        "a": {"b": {"c_auc": figure(0.5)}}, "list": [figure(0.1)], "text": "0.9",
+        "a": {"b": {"c_auc": figure(0.5)}}, "list": [0.1, "x"], "text": "0.9",
         "nan": {**figure(0.5), "value": math.nan}, "n": 3,
         "half": {"value": 0.5, "low": 0.4},
         "words": {"value": "x", "low": 0, "high": 1},
@@ -315,7 +315,48 @@ def test_an_interval_is_written_in_one_way(given, shown):
     assert figures.interval(given) == shown
 
 
+def test_a_figure_that_is_told_twice_stands_once():
+    found = figures.measured_figures({
+        "auc": {"image": figure(0.5), "breast": figure(0.5, level="breast")},
+        "levels": {"image": {"auc": figure(0.5)}, "breast": {"auc": figure(0.4)}},
+    })  # fmt: skip
+    assert [(one.name, one.figure["value"]) for one in found] == [
+        ("AUC", 0.5), ("AUC", 0.5), ("AUC", 0.4)
+    ]  # fmt: skip
+
+
+def test_a_list_of_subgroups_is_told_with_its_warnings(subject):
+    groups = [
+        {"column": "density", "group": "4", "auc": figure(0.55),
+         "warning": "only 2 positives: read with care"},
+        {"column": "view", "group": "CC", "auc": figure(0.65)},
+        {"column": "vendor", "group": "X", "auc": None, "warning": "no negative"},
+    ]  # fmt: skip
+    evidence = [Evidence("e", {"subgroups": groups})]
+    told = section(render_card(subject, evidence, name="m"), "Subgroups")
+    assert "| subgroups, density 4, AUC | 0.55 (0.45–0.60) |" in told
+    assert "| subgroups, view CC, AUC | 0.65" in told
+    assert "- density 4: only 2 positives: read with care (e)." in told
+    assert "- vendor X: no negative (e)." in told
+
+
+@pytest.mark.parametrize(("temperature", "told"), [(2.0, True), (3.0, False)])
+def test_calibration_after_another_temperature_is_left_out(subject, temperature, told):
+    calibration = {"temperature": temperature, "as_scored": {"brier": figure(0.31)},
+                   "after_temperature": {"brier": figure(0.21)}}  # fmt: skip
+    evidence = [Evidence("e", {"calibration": calibration})]
+    card = render_card(subject, evidence, name="m")
+    assert "| calibration, as scored, brier | 0.31" in card
+    assert ("after temperature, brier | 0.21" in card) is told
+
+
 # Whose figures they are
+
+
+def test_the_figures_of_an_ensemble_are_not_a_models_own(tmp_path):
+    folder = write(tmp_path / "both", metrics={"model": "ensemble of 2"})
+    with pytest.raises(ModelFileError, match="both: its figures are of an ensemble"):
+        gather_evidence(tmp_path / "m.keras", "d", [folder])
 
 
 def test_the_digest_is_of_the_weights_not_of_the_file(tmp_path, model, contract):
@@ -394,7 +435,8 @@ def test_every_exported_form_has_its_card_and_the_decision_goes_along(
     for card in cards:
         said = card.read_text(encoding="utf-8")
         assert "| AUC | 0.87 (0.77–0.92) | 40 | 10 | image | test | run |" in said
-        assert "| AUC, image | 0.60" in said and "> Synthetic women only." in said
+        assert "| AUC | 0.60 (0.50–0.65) |" in said
+        assert "> Synthetic women only." in said
         assert str(tmp_path) not in said
     for place in (out, out / "assets.extra", copy):
         assert read_decision(place) == DECISION
