@@ -78,7 +78,8 @@ def brier_bootstrap(
     apart = (p - y_true) ** 2
     draws = bootstrap(lambda w: (w @ apart) / w.sum(axis=1), codes, n, seed)
     value, women = float(apart.mean()), int(codes.max()) + 1
-    return value, *log_interval(value, deviation(draws, women))
+    low, high = log_interval(value, deviation(draws, women))
+    return value, low, min(high, 1.0)
 
 
 def calibration_error(

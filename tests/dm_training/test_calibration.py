@@ -271,3 +271,10 @@ def test_temperature_at_its_edges_is_as_stated(p, expected):
 def test_a_temperature_is_fitted_on_sound_validation_rows_only(rows, message):
     with pytest.raises(metrics.MetricError, match=message):
         metrics.fit_temperature(rows)
+
+
+def test_the_brier_scores_interval_ends_at_one():
+    truth, p = np.array([0, 1, 0, 1]), np.array([0.1, 0.0, 0.9, 0.9])
+    value, low, high = calibration.brier_bootstrap(truth, p, list("abcd"), n=500)
+    assert value == pytest.approx((0.01 + 1 + 0.81 + 0.01) / 4)
+    assert 0 < low < value and high == 1.0
