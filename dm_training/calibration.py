@@ -68,7 +68,7 @@ def brier_bootstrap(
     """`brier` with a 95 % interval from a bootstrap of women: (value, low, high).
 
     The interval is symmetric on the log scale, from the draws' deviation; simulated as
-    `auc_bootstrap`, it covers 94-95 %.
+    `auc_bootstrap`, it covers 93-95 %.
 
     Raises:
         MetricError: As `brier`; also where a group is missing or fewer than 2 women.

@@ -122,7 +122,7 @@ INTERVALS = {
         lambda auc: 0.0,
     ),
 }
-# What covers more than 97 % somewhere, as its docstring says: too careful, not too sure.
+# What covers more than 97 % somewhere, as docstrings say: too careful, not too sure.
 OTHERWISE = {
     "specificity at a threshold": (0.94, 0.98),  # measured 0.973 and 0.945
     "ppv": (0.96, 0.99),  # 0.965 to 0.988
