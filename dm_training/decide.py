@@ -222,7 +222,7 @@ def _validation_rows(path: Path) -> pd.DataFrame:
     Raises:
         DecideError: A row is of another split than val, or says of none.
     """
-    from dm_training.prediction_rows import read_scores
+    from dm_training.score_tables import read_scores
 
     rows = read_scores(path)
     found = sorted(set(rows["split"].astype(str).str.strip()))

@@ -15,10 +15,12 @@ Example:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,8 +44,9 @@ class Request:
         augmented: Of run folders take the mean of four flips.
         ensemble: Add the mean of all.
         fit_on: A table of validation rows for the threshold.
-        decision: A model or JSON with a stored threshold; goes before `fit_on`.
-        rule: How a threshold is fitted.
+        decision: A model or JSON with a stored threshold. Else the one that a run's
+            own model holds is used, unless `fit_on`, `rule` or `augmented` say to fit.
+        rule: How a threshold is fitted; None for Youden's.
         images: Image table: pictures, and view, density, age, vendor of the rows.
         lesions: Lesion table: outlines, and subgroups by lesion.
         audit: An audit.json, or its folder.
@@ -61,7 +64,7 @@ class Request:
     ensemble: bool = False
     fit_on: Path | None = None
     decision: Path | None = None
-    rule: str = "youden"
+    rule: str | None = None
     images: Path | None = None
     lesions: Path | None = None
     audit: Path | None = None
@@ -93,16 +96,47 @@ def evaluate(request: Request, out: str | os.PathLike, choices=None) -> dict:
     from dm_training.study_sections import study_sections
 
     choices = choices or evaluation.Choices(split=request.split)
-    found = study.open_study(request, choices)
+    found, out = study.open_study(request, choices), Path(out)
     pictures, localised = study.pictures(found)
-    sections = study_sections(found, Path(out), pictures=pictures)
-    facts = {"format": FORMAT, **found.facts(Path(out)), "localisation": localised}
-    points = found.roc_points()
-    _replace(Path(out) / "roc.csv", points.to_csv(index=False, float_format="%.8g"))
-    write_all(out, request.title or f"Evaluation of {found.name}", sections,
-              lead=found.lead(), footer=study.footer())  # fmt: skip
-    _replace(Path(out) / "metrics.json", json.dumps(facts, indent=2) + "\n")
+    facts = {"format": FORMAT, **found.facts(out), "localisation": localised}
+    with _written_aside(out) as aside:
+        sections = study_sections(found, aside, pictures=pictures)
+        found.roc_points().to_csv(aside / "roc.csv", index=False, float_format="%.8g")
+        write_all(aside, request.title or f"Evaluation of {found.name}", sections,
+                  lead=found.lead(), footer=study.footer())  # fmt: skip
+        text = json.dumps(facts, indent=2) + "\n"
+        (aside / "metrics.json").write_text(text, encoding="utf-8")
     return facts
+
+
+@contextlib.contextmanager
+def _written_aside(out: Path) -> Iterator[Path]:
+    """A folder beside `out`, whose contents move into it if all went well.
+
+    What an earlier evaluation left is taken away first, its metrics.json before all
+    else and the new one last: a folder with metrics.json holds one evaluation whole.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    aside = out / ".evaluation.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        for name in ("metrics.json", "plots", "report_files"):
+            _remove(out / name)
+        made = sorted(aside.iterdir(), key=lambda path: path.name == "metrics.json")
+        for path in made:
+            path.rename(out / path.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            out.rmdir()  # only where nothing is in it
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,18 +147,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dm_training.evaluation import Choices
     from dm_training.metrics import MetricError
     from dm_training.report import ReportError
+    from dm_training.runs import RunError
 
-    if (Path(args.out) / "metrics.json").exists() and not args.overwrite:
-        return _refused(f"{args.out}: holds a metrics.json; --overwrite replaces it")
+    wrong = _wrong(args)
+    if wrong:
+        return _refused(wrong)
     try:
         choices = Choices(split=args.split, how=args.how, draws=args.draws,
                           seed=args.seed, prevalence=args.prevalence)  # fmt: skip
         found = evaluate(_request(args), args.out, choices)
-    except (TableError, MetricError, ModelFileError, ReportError, OSError) as error:
+    except (TableError, MetricError, ModelFileError, ReportError, RunError,
+            OSError) as error:  # fmt: skip
         return _refused(str(error))
     print(_table(found))
     print(f"Wrote report.html, report.md, metrics.json and roc.csv to {args.out}")
     return 0
+
+
+def _wrong(args: argparse.Namespace) -> str:
+    """What is wrong with the command line, before a table is read."""
+    if not args.out:
+        return "--out must name a folder, received an empty text"
+    if (Path(args.out) / "metrics.json").exists() and not args.overwrite:
+        return f"{args.out}: holds a metrics.json; --overwrite replaces it"
+    if args.decision and (args.fit_on or args.rule):
+        return "--decision brings a threshold; --fit-on and --rule fit one: give either"
+    if (args.model or args.patch_model) and not args.images:
+        return "--model and --patch-model draw maps over images: give --images too"
+    return ""
 
 
 def _request(args: argparse.Namespace) -> Request:
@@ -157,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         help="images to a breast or woman (default: mean)")  # fmt: skip
     add("--draws", type=_positive, default=2000,
         help="bootstrap draws of women (default: 2000)")  # fmt: skip
-    add("--seed", type=int, default=0)
+    add("--seed", type=_whole, default=0)
     add("--overwrite", action=switch, default=False, help="replace an earlier result")
     _add_threshold(parser)
     _add_report(parser)
@@ -175,8 +225,8 @@ def _add_threshold(parser: argparse.ArgumentParser) -> None:
     add("--fit-on", type=Path, metavar="CSV", help="rows of split val to fit it on")
     add("--decision", type=Path, metavar="FILE",
         help="model (.keras), export or JSON that holds one")  # fmt: skip
-    add("--rule", default="youden",
-        help='youden, "sensitivity 0.90" or "specificity 0.90"')  # fmt: skip
+    add("--rule", help='fit by it: youden (default), "sensitivity 0.90" or '
+        '"specificity 0.90"')  # fmt: skip
     add("--prevalence", type=float,
         help="of cancer where it is to be used, for PPV and NPV")  # fmt: skip
 
@@ -190,7 +240,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("--model", type=Path, help="the whole-image model, for Grad-CAM")
     add("--patch-model", type=Path, help="the patch classifier, for its heat map")
     add("--learning-curve", type=Path, help="folder of 09_learning_curve.sh")
-    add("--gallery", type=int, default=6, metavar="N",
+    add("--gallery", type=_whole, default=6, metavar="N",
         help="images of each kind, 0 for none (default: 6)")  # fmt: skip
     add("--localisation", action=argparse.BooleanOptionalAction, default=True,
         help="how often maps point at a lesion, where --lesions are given: a pass of "
@@ -203,11 +253,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return int(text)
 
 
 def _table(found: dict) -> str:
@@ -222,6 +271,9 @@ def _table(found: dict) -> str:
     lines += [(f"{name} at the operating point", point[name])
               for name in ("sensitivity", "specificity", "ppv", "npv")
               if point.get(name)]  # fmt: skip
+    lines += [(f"{name} at prevalence {point['prevalence']:g}", figure)
+              for name in ("ppv", "npv")
+              if (figure := point.get(f"{name}_at_prevalence"))]  # fmt: skip
     lines += [(f"AUC of {name}", figure) for name, figure in found["compared"].items()]
     lines += [
         (f"AUC less that of {name}", figure)

@@ -18,6 +18,7 @@ import pandas as pd
 from dm_models.decision import Decision, read_decision
 from dm_training import calibration, levels, metrics, operating_point, subgroups
 from dm_training.prediction_rows import MetricError
+from dm_training.score_tables import alike
 
 _CURVE = ("partial_auc", "sensitivity_at_specificity", "specificity_at_sensitivity")
 
@@ -153,29 +154,45 @@ def operating_facts(
     return found | {"fitted_on": dict(decision.fitted_on)}
 
 
-def choose_decision(
-    rows: pd.DataFrame, validation: pd.DataFrame | None, *,
-    stored: str | os.PathLike | None = None, rule: str = "youden", split: str = "test",
+def stored_decision(
+    path: str | os.PathLike, split: str = "test"
+) -> tuple[Decision | None, str]:
+    """The threshold that a model, an export or a JSON file holds.
+
+    Returns:
+        (decision, ""), or (None, why not): there is none, or it was fitted on the very
+        split that figures are to be reported for.
+
+    Raises:
+        ModelFileError: The file cannot be read.
+    """
+    decision = read_decision(path)
+    if decision is None:
+        return None, f"{Path(path).name} holds no decision"
+    if decision.fitted_on.get("split") == split:
+        return None, f"the stored threshold was itself fitted on split {split}"
+    return decision, ""
+
+
+def fitted_decision(
+    rows: pd.DataFrame, validation: pd.DataFrame | None, *, rule: str = "youden",
+    split: str = "test",
 ) -> tuple[Decision | None, str]:  # fmt: skip
-    """Whence threshold and temperature come: a stored decision, or validation rows.
+    """Threshold and temperature fitted on validation rows.
 
     Args:
         rows: What they will be applied to.
         validation: Rows of split val to fit on, or None.
-        stored: A model file, export or JSON with a decision; it goes before.
-        rule: For fitting.
+        rule: As `operating_point.fit_operating_point`.
         split: Of `rows`.
 
     Returns:
         (decision, "") or (None, why there is none).
 
     Raises:
-        MetricError: Women, or images, stand in both tables.
-        ModelFileError: `stored` cannot be read.
+        MetricError: Women, or images, stand in both tables; or the rows to report for
+            name women and the validation rows do not, so that nobody can tell.
     """
-    if stored is not None:
-        decision = read_decision(stored)
-        return decision, "" if decision else f"{Path(stored).name} holds no decision"
     if validation is None or not len(validation):
         return None, "no validation rows and no stored threshold were given"
     if split == "val":
@@ -200,13 +217,23 @@ def _flips(rows: pd.DataFrame) -> int | None:
 
 
 def _check_apart(rows: pd.DataFrame, validation: pd.DataFrame) -> None:
-    key = "patient_id" if metrics.has_patients(rows) else "image_id"
-    both = set(rows[key]) & set(validation[key]) if key in validation else set()
-    if both:
-        raise MetricError(
-            f"{len(both)} {key}(s) stand both in the rows to report for and in the "
-            "validation rows to fit on: a threshold fitted on them would flatter"
-        )
+    keys = ["image_id"]
+    if metrics.has_patients(rows):
+        if not metrics.has_patients(validation):
+            raise MetricError(
+                "the rows to report for name women and the validation rows do not: "
+                "whether a woman stands in both cannot be told; give them a column "
+                "patient_id (or --images with a table that names them)"
+            )
+        keys.append("patient_id")
+    for key in keys:
+        both = set(alike(rows[key])) & set(alike(validation[key]))
+        if both:
+            raise MetricError(
+                f"{len(both)} {key}(s) stand both in the rows to report for and in "
+                "the validation rows to fit on: a threshold fitted on them would "
+                "flatter"
+            )
 
 
 def subgroup_facts(rows: pd.DataFrame, choices: Choices) -> list[dict]:

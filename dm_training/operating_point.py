@@ -76,7 +76,7 @@ def fit_operating_point(
             image twice, NaN, scores outside [0, 1], or an unknown rule.
     """
     require_split(rows, "val", "an operating point")
-    wanted = _parse(rule)
+    wanted = parse_rule(rule)
     _check_flips(rows, flips)
     scale = fit_temperature(rows) if temperature else 1.0
     plain = Decision(0.5, temperature=scale, level=level, how=how, flips=flips)
@@ -190,7 +190,12 @@ def ppv_npv(
     return tp / (tp + fp) if tp + fp else None, tn / (tn + fn) if tn + fn else None
 
 
-def _parse(rule: str) -> tuple[str, float]:
+def parse_rule(rule: str) -> tuple[str, float]:
+    """("youden", 0), ("sensitivity", share) or ("specificity", share).
+
+    Raises:
+        MetricError: Another text; the rules are listed.
+    """
     if rule.strip() == "youden":
         return "youden", 0.0
     match = _RULE.fullmatch(rule.strip())

@@ -7,59 +7,14 @@ breaks a rule (an id twice, a NaN, one class) is refused with a `MetricError`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from dm_preprocess.tables import TableError
-
 LEVELS = ("image", "breast", "patient")
-_NEEDED = ("image_id", "y_true", "y_score")
-_OPTIONAL = ("patient_id", "laterality", "split")
 
 
 class MetricError(ValueError):
     """A figure cannot be had from these scores; the message says why."""
-
-
-def read_scores(
-    path: str | os.PathLike, columns: Mapping[str, str] | None = None
-) -> pd.DataFrame:
-    """Read a table of scores, its columns renamed to those of `predictions.csv`.
-
-    Args:
-        path: The CSV, of this project or from elsewhere.
-        columns: Our name -> the name in the file; what is left out is named as ours.
-
-    Returns:
-        image_id, y_true (0, 1 or NaN), y_score and what else the file has; patient_id,
-        laterality and split are empty text where the file has none.
-
-    Raises:
-        TableError: No such file, a missing column, or a cell that is no number, no
-            score or no 0 or 1; file, line and column are named.
-    """
-    frame = _read_text(path)
-    chosen = dict(columns or {})
-    named = {ours: ours for ours in (*_NEEDED, *_OPTIONAL)} | chosen
-    for ours, theirs in named.items():
-        if theirs not in frame and (ours in _NEEDED or ours in chosen):
-            raise TableError(
-                f"{path}: line 1: no column {theirs} for {ours}; found "
-                f"{', '.join(frame.columns)}; the flags --...-column name others"
-            )
-    frame = _renamed(frame, named)
-    for name in ("y_true", "y_score"):
-        frame[name] = _numbers(frame[name], path, named[name])
-    truth, score = frame["y_true"], frame["y_score"]
-    wrong = truth.notna() & ~truth.isin((0.0, 1.0))
-    _refuse(truth, wrong, path, named["y_true"], "must be 0, 1 or empty")
-    infinite = ~score.abs().lt(float("inf"))
-    _refuse(score, infinite, path, named["y_score"], "must be a finite number")
-    return frame
 
 
 def select_rows(
@@ -188,7 +143,8 @@ def join_predictions(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         The rows of `a` with `y_score_b` beside them.
 
     Raises:
-        MetricError: Images of one table are not in the other, or the truths differ.
+        MetricError: Images of one table are not in the other, or truths or women
+            differ.
     """
     check_rows(a)
     check_rows(b)
@@ -206,6 +162,15 @@ def join_predictions(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
             f"y_true differs between the tables for {int(wrong.sum())} image(s), "
             f"such as {named}"
         )
+    if "patient_id" in a and "patient_id" in b:
+        mine = texts(a["patient_id"]).to_numpy()
+        theirs = texts(other["patient_id"]).to_numpy()
+        wrong = (mine != theirs) & (mine != "") & (theirs != "")
+        if wrong.any():
+            raise MetricError(
+                f"patient_id differs between the tables for {int(wrong.sum())} "
+                f"image(s), such as {a['image_id'].iloc[int(wrong.argmax())]}"
+            )
     return a.assign(y_score_b=other["y_score"].to_numpy())
 
 
@@ -252,37 +217,3 @@ def _text(cell) -> str:
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return str(cell).strip()
-
-
-def _read_text(path: str | os.PathLike) -> pd.DataFrame:
-    if not Path(path).is_file():
-        raise TableError(f"{path}: no such table")
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as err:
-        raise TableError(f"{path}: not a CSV table: {err}") from err
-
-
-def _renamed(frame: pd.DataFrame, named: Mapping[str, str]) -> pd.DataFrame:
-    return frame.assign(
-        **{ours: frame[name] if name in frame else "" for ours, name in named.items()}
-    )
-
-
-def _numbers(column: pd.Series, path, name: str) -> pd.Series:
-    text = column.str.strip()
-    values = pd.to_numeric(text, errors="coerce").astype("float64")
-    bad = values.isna() & (text != "") & (text.str.lower() != "nan")
-    _refuse(column, bad, path, name, "must be a number")
-    return values
-
-
-def _refuse(column: pd.Series, bad: pd.Series, path, name: str, rule: str) -> None:
-    if bad.any():
-        at = int(bad.to_numpy().argmax())
-        cell = column.iloc[at]
-        shown = f"{cell:g}" if isinstance(cell, float) else repr(cell)
-        raise TableError(
-            f"{path}: line {at + 2}, column {name}: {rule}, received {shown} "
-            f"({int(bad.sum())} such row(s))"
-        )

@@ -6,14 +6,18 @@ made its figures, so that another can make them again.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from dm_preprocess import tables
 from dm_training.report_parts import Section, Table
+from dm_training.runs import RunError, read_json
 
 _MINUTE, _HOUR = 60, 3600
+# Findings that list patient ids; a report names none.
+_OF_WOMEN = ("women_in_two_splits", "alike_patient_ids")
+_PATIENT = re.compile(r" \(patient [^()]*?(, (train|val|test))?\)")
 
 
 def run_table(runs: Mapping[str, Path]) -> Table | None:
@@ -76,11 +80,31 @@ def audit_sections(audit: Path | None, converted: Path | None) -> list[Section]:
 
 
 def _audit_findings(audit: Path | None) -> list[dict]:
+    """The findings with no patient's id among what they list.
+
+    Raises:
+        RunError: The file is missing, or is no audit's.
+    """
     if audit is None:
         return []
     path = Path(audit)
     path = path / "audit.json" if path.is_dir() else path
-    return json.loads(path.read_text(encoding="utf-8"))["findings"]
+    found = _json(path, missing=False).get("findings")
+    if not isinstance(found, list) or not all(_is_finding(one) for one in found):
+        raise RunError(f"{path}: not an audit.json of dm-audit")
+    return [one | {"items": _without_patients(one)} for one in found]
+
+
+def _is_finding(one) -> bool:
+    named = {"severity", "check", "message", "items"}
+    return isinstance(one, dict) and named <= set(one)
+
+
+def _without_patients(finding: dict) -> list[str]:
+    if finding["check"] in _OF_WOMEN:
+        return ["see audit.json"]
+    items = [_PATIENT.sub("", str(item)) for item in finding["items"]]
+    return [item for item in items if "(patient" not in item]
 
 
 def _duplicates(findings: list[dict]) -> list[str]:
@@ -133,5 +157,18 @@ def time_text(seconds: float | None) -> str | None:
     return f"{seconds / _HOUR:.1f} hours"
 
 
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _json(path: Path, *, missing: bool = True) -> dict:
+    """What a JSON file holds; {} where it is missing and may be.
+
+    Raises:
+        RunError: It is no JSON object, or missing and must not be.
+    """
+    if missing and not path.is_file():
+        return {}
+    try:
+        found = read_json(path)
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path}: not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: must hold a JSON object")
+    return found

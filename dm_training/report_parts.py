@@ -147,14 +147,23 @@ def interval_parts(figure: Mapping) -> tuple[str, str]:
     """The value and its interval as text; ("not measured", "") where one is no number.
 
     Returns:
-        Such as ("0.91", "0.86–0.95") or ("+0.16", "+0.08 to +0.24").
+        Such as ("0.91", "0.86–0.95") or ("+0.16", "+0.08 to +0.24"); narrow
+        intervals with up to four decimals, ("0.013", "0.010–0.016").
     """
     value, low, high = (float(figure[name]) for name in _FIGURE)
     if not all(map(math.isfinite, (value, low, high))):
         return "not measured", ""
     if is_difference(figure):
         return _signed(value), f"{_signed(low)} to {_signed(high)}"
-    return f"{value:.2f}", f"{low:.2f}–{high:.2f}"
+    digits = _digits(high - low)
+    return f"{value:.{digits}f}", f"{low:.{digits}f}–{high:.{digits}f}"
+
+
+def _digits(width: float) -> int:
+    """Two decimals, more where they would make an interval look like a point."""
+    if not width > 0:
+        return 2
+    return min(max(2, -math.floor(math.log10(width))), 4)
 
 
 def format_figure(figure: Mapping, name: str = "AUC") -> str:

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from dm_preprocess import tables
 from dm_preprocess.tables import TableError
-from dm_training.prediction_rows import MetricError, read_scores, select_rows
+from dm_training.prediction_rows import MetricError, select_rows, texts
+from dm_training.score_tables import alike, read_scores
 
 _FROM_IMAGES = ("patient_id", "laterality", "view", "density", "age", "vendor")
 
@@ -71,11 +73,14 @@ def read_scored(
     ]
 
 
-def with_image_facts(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+def with_image_facts(
+    rows: pd.DataFrame, images: pd.DataFrame, *, split: str = "test"
+) -> pd.DataFrame:
     """Fill in view, density, age, vendor and ids from an image table.
 
     Raises:
-        MetricError: Images are scored that the table does not know.
+        MetricError: Images are scored that the table does not know, or of which it
+            says another label, woman or split.
     """
     unknown = sorted(set(rows["image_id"]) - set(images["image_id"]))
     if unknown:
@@ -84,12 +89,42 @@ def with_image_facts(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
             f"{', '.join(unknown[:3])}"
         )
     known = images.set_index("image_id").loc[rows["image_id"]]
+    _check_same(rows, known, split)
     filled = rows.copy()
     for name in _FROM_IMAGES:
         own = rows[name].fillna("").astype(str) if name in rows else None
         if (own is None or (own == "").all()) and name in known:
             filled[name] = known[name].to_numpy()
     return filled
+
+
+def with_women(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Name the women of rows that name none, as far as an image table knows them."""
+    if "patient_id" in rows and (texts(rows["patient_id"]) != "").any():
+        return rows
+    women = dict(zip(images["image_id"], images["patient_id"], strict=True))
+    return rows.assign(patient_id=rows["image_id"].map(women).fillna(""))
+
+
+def _check_same(rows: pd.DataFrame, known: pd.DataFrame, split: str) -> None:
+    """What a table of scores and an image table say of the same images."""
+    label = known["label"].to_numpy() if "label" in known else np.full(len(rows), None)
+    other = pd.notna(label) & (label != rows["y_true"].to_numpy())
+    found = {"label": other}
+    said = texts(known["split"]).to_numpy() if "split" in known else split
+    found["split"] = (said != split) & (said != "")
+    if "patient_id" in rows:
+        mine, theirs = alike(rows["patient_id"]), alike(known["patient_id"])
+        mine, theirs = mine.to_numpy(), theirs.to_numpy()
+        found["patient_id"] = (mine != theirs) & (mine != "") & (theirs != "")
+    for name, wrong in found.items():
+        if np.any(wrong):
+            raise MetricError(
+                f"the image table says another {name} than the scores for "
+                f"{int(np.sum(wrong))} image(s), such as "
+                f"{rows['image_id'].iloc[int(np.argmax(wrong))]}: are they about the "
+                "same data?"
+            )
 
 
 def _read_one(name, path: Path, split: str, columns, augmented: bool) -> Scored:

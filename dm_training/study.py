@@ -16,7 +16,14 @@ import pandas as pd
 
 from dm_models.decision import Decision
 from dm_preprocess import tables
-from dm_training import ensemble, evaluation, metrics, scored, subgroups
+from dm_training import (
+    ensemble,
+    evaluation,
+    metrics,
+    operating_point,
+    scored,
+    subgroups,
+)
 from dm_training.evaluation import Choices
 from dm_training.scored import Scored
 
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from dm_training.report_parts import Section
 
 ENSEMBLE = "ensemble"
+DEFAULT_RULE = "youden"
 
 
 @dataclass(frozen=True)
@@ -98,20 +106,15 @@ def open_study(request: Request, choices: Choices) -> Study:
     Raises:
         TableError, MetricError, ModelFileError: As `evaluate.evaluate`.
     """
+    if request.rule:
+        operating_point.parse_rule(request.rule)
     models = scored.read_scored(request.sources, choices.split,
                                 columns=request.columns,
                                 augmented=request.augmented)  # fmt: skip
     if request.ensemble:
         models = [_averaged(models), *models]
-    models = [_with_facts(model, request) for model in models]
-    first = models[0]
-    validation = first.validation
-    if request.fit_on:
-        validation = scored.read_validation(request.fit_on, request.columns)
-    decision, why_not = evaluation.choose_decision(
-        first.rows, validation, stored=request.decision, rule=request.rule,
-        split=choices.split,
-    )  # fmt: skip
+    models = [_with_facts(model, request, choices.split) for model in models]
+    decision, why_not = _decision(models[0], request, choices)
     figures = _figures(models, decision, why_not, choices)
     return Study(request, choices, tuple(models), decision, why_not, figures)
 
@@ -164,10 +167,32 @@ def _averaged(models: list[Scored]) -> Scored:
     return replace(models[0], name=name, rows=rows, validation=validation, run=None)
 
 
-def _with_facts(model: Scored, request: Request) -> Scored:
+def _decision(model: Scored, request: Request, choices: Choices):
+    """A threshold given, else that of the run's own model, else one fitted on val."""
+    split = choices.split
+    if request.decision:
+        return evaluation.stored_decision(request.decision, split)
+    own = None if model.run is None else model.run / "best.keras"
+    by_hand = request.fit_on or request.rule or request.augmented
+    if own is not None and own.is_file() and not by_hand:
+        decision, why_not = evaluation.stored_decision(own, split)
+        if decision or split == "val":
+            return decision, why_not
+    validation = model.validation
+    if request.fit_on:
+        validation = scored.read_validation(request.fit_on, request.columns)
+    if validation is not None and request.images:
+        validation = scored.with_women(validation, tables.read_images(request.images))
+    return evaluation.fitted_decision(
+        model.rows, validation, rule=request.rule or DEFAULT_RULE, split=split
+    )
+
+
+def _with_facts(model: Scored, request: Request, split: str) -> Scored:
     rows = model.rows
     if request.images:
-        rows = scored.with_image_facts(rows, tables.read_images(request.images))
+        images = tables.read_images(request.images)
+        rows = scored.with_image_facts(rows, images, split=split)
     if request.lesions:
         rows = subgroups.join_lesions(rows, tables.read_lesions(request.lesions))
     return replace(model, rows=rows)

@@ -6,14 +6,16 @@ measured, and where it was not the operating point and calibration say why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from dm_preprocess.tables import TableError
 from dm_training import (
     calibration,
+    metrics,
     operating_point,
     plots,
     plots_results,
@@ -80,7 +82,7 @@ def _results(study: Study) -> Section:
             headline[f"{name} at the operating point"] = point[name]
     text = (
         "A sensitivity at a given specificity is read off these very images: it "
-        "describes the curve. The operating point was fixed on validation images."
+        "describes the curve, and is no operating point."
     )
     missing = [f"No figure per {level}: {f['reason']}."
                for level, f in figures["levels"].items() if "reason" in f]  # fmt: skip
@@ -102,6 +104,8 @@ def _compared(study: Study) -> Section | None:
     pairs = study.figures["paired_differences"]
     if not pairs:
         return None
+    women = metrics.has_patients(study.rows)
+    test = "the bootstrap of women" if women else "DeLong's test (no women are named)"
     rows = [[study.name, study.figures["auc"]["image"], None, None, None]]
     for name, pair in pairs.items():
         plain = {key: pair[key] for key in ("value", "low", "high")} | {"p": None}
@@ -109,7 +113,7 @@ def _compared(study: Study) -> Section | None:
                      f"{pair['p']:.3g}", f"{pair['p_holm']:.3g}"])  # fmt: skip
     text = (
         f"AUC of {study.name} less that of each other model on the same images; p from "
-        "the bootstrap of women, and adjusted by Holm for all comparisons in the table."
+        f"{test}, and adjusted by Holm for all comparisons in the table."
     )
     columns = ["model", "AUC per image", "difference", "p", "p, Holm"]
     return Section("Models compared", [text], [Table(columns, rows)])
@@ -125,14 +129,11 @@ def _operating(study: Study, folder: Path, stem: str) -> Section:
              "ppv_at_prevalence": f"PPV {at}",
              "npv_at_prevalence": f"NPV {at}"}  # fmt: skip
     shown = {words[name]: point[name] for name in words if point.get(name)}
-    fitted = decision.fitted_on
     text = (
         f"Threshold {decision.threshold:.4f} on the calibrated probability "
         f"(temperature {decision.temperature:.3g}), rule {decision.rule!r}, "
         f"{decision.level} level, "
-        f"fitted on {fitted.get('n', 'unknown')} of split "
-        f"{fitted.get('split', 'unknown')} ({fitted.get('positives', 'unknown')} "
-        "positive) and applied here as it is."
+        f"{_fitted_text(decision.fitted_on)}; applied here as it is."
     )
     cells = point["confusion"]
     table = Table(
@@ -150,6 +151,15 @@ def _operating(study: Study, folder: Path, stem: str) -> Section:
     return Section("Operating point", [text], [figure_table(shown), table],
                    [Picture(path, "Scores of both classes, the threshold, and the "
                             "calls that it makes", wide=True)])  # fmt: skip
+
+
+def _fitted_text(fitted: Mapping) -> str:
+    if not fitted.get("split"):
+        return "set by hand, or by nobody known"
+    return (
+        f"fitted on {fitted.get('n')} of split {fitted['split']}, "
+        f"{fitted.get('positives')} of them positive"
+    )
 
 
 def _calibration(study: Study, folder: Path, stem: str) -> Section:
@@ -212,12 +222,10 @@ def _learning_curve(study: Study) -> Section | None:
     folder = study.request.learning_curve
     if folder is None:
         return None
-    from dm_preprocess.tables import TableError
-
     table = Path(folder) / "curve.csv"
     if not table.is_file():
         raise TableError(f"{folder}: no curve.csv, so no learning curve")
-    frame = pd.read_csv(table)
+    frame = _read_curve(table)
     means = frame.groupby(["model", "women"], sort=False).agg(
         images=("images", "mean"), draws=("auc", "size"), auc=("auc", "mean"),
         low=("auc", "min"), high=("auc", "max"),
@@ -231,6 +239,17 @@ def _learning_curve(study: Study) -> Section | None:
     return Section("Learning curve", tables=[Table(columns, rows)],
                    pictures=[Picture(picture, "AUC over the women trained on",
                                      wide=True)])  # fmt: skip
+
+
+def _read_curve(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except ValueError as error:
+        raise TableError(f"{path}: not a CSV table: {error}") from error
+    missing = [c for c in ("model", "women", "images", "auc") if c not in frame]
+    if missing:
+        raise TableError(f"{path}: line 1: no column {', '.join(missing)}")
+    return frame
 
 
 def _run(study: Study) -> Section | None:

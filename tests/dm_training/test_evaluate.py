@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from dm_preprocess.tables import TableError
-from dm_training import metrics, prediction_rows
+from dm_training import metrics, score_tables
 from dm_training.evaluate import Request, evaluate, main
 from dm_training.evaluation import Choices
 
@@ -133,18 +133,18 @@ def test_a_bad_table_is_refused_and_nothing_is_written(
 def test_missing_columns_and_files_are_named(tmp_path):
     pd.DataFrame({"id": [1], "y_true": [1]}).to_csv(tmp_path / "p.csv", index=False)
     with pytest.raises(TableError, match="no column image_id for image_id; found id"):
-        prediction_rows.read_scores(tmp_path / "p.csv")
+        score_tables.read_scores(tmp_path / "p.csv")
     with pytest.raises(TableError, match="no column who for patient_id"):
-        prediction_rows.read_scores(
+        score_tables.read_scores(
             tmp_path / "p.csv", {"patient_id": "who", "image_id": "id", "y_score": "id"}
         )
     with pytest.raises(TableError, match="none.csv: no such table"):
-        prediction_rows.read_scores(tmp_path / "none.csv")
+        score_tables.read_scores(tmp_path / "none.csv")
 
 
 def test_columns_may_change_places(tmp_path):
     (tmp_path / "p.csv").write_text("image_id,y_true,y_score\na,0.7,1\nb,0.2,0\n")
-    frame = prediction_rows.read_scores(
+    frame = score_tables.read_scores(
         tmp_path / "p.csv", {"y_true": "y_score", "y_score": "y_true"}
     )
     assert frame["y_true"].tolist() == [1, 0]

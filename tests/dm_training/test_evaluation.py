@@ -25,7 +25,7 @@ def rows(split="test", women=20, first=0, seed=0, **columns):
 
 def fitted(**changes):
     validation = rows("val", first=1000, seed=1)
-    decision, why = evaluation.choose_decision(rows(), validation, **changes)
+    decision, why = evaluation.fitted_decision(rows(), validation, **changes)
     assert why == ""
     return decision
 
@@ -40,7 +40,33 @@ def test_a_threshold_comes_from_validation_rows_and_says_so():
 
 def test_a_woman_on_both_sides_is_refused_for_the_threshold():
     with pytest.raises(MetricError, match="20 patient_id.* would flatter"):
-        evaluation.choose_decision(rows(), rows("val"))
+        evaluation.fitted_decision(
+            rows(), rows("val").assign(image_id=[f"v{k}" for k in range(40)])
+        )
+
+
+def test_an_image_on_both_sides_is_refused_even_where_women_differ():
+    other_women = rows("val", patient_id=[f"x{k // 2}" for k in range(40)])
+    with pytest.raises(MetricError, match="40 image_id.* would flatter"):
+        evaluation.fitted_decision(rows(), other_women)
+
+
+def test_women_are_the_same_whatever_the_case_and_blanks_of_their_ids():
+    same = [f" W{k // 2}.0 ".replace("W", "") for k in range(40)]
+    mine = rows(patient_id=[str(k // 2) for k in range(40)])
+    theirs = rows("val", first=99, patient_id=same)
+    with pytest.raises(MetricError, match="20 patient_id"):
+        evaluation.fitted_decision(mine, theirs)
+
+
+def test_validation_rows_that_name_no_women_are_refused_where_the_others_do():
+    with pytest.raises(MetricError, match="whether a woman stands in both"):
+        evaluation.fitted_decision(rows(), rows("val", first=99, patient_id=""))
+    nameless = rows(patient_id="")
+    decision, _ = evaluation.fitted_decision(
+        nameless, rows("val", first=99, patient_id="")
+    )
+    assert decision is not None
 
 
 @pytest.mark.parametrize(
@@ -57,18 +83,18 @@ def test_a_woman_on_both_sides_is_refused_for_the_threshold():
 def test_where_no_threshold_can_be_fitted_the_reason_is_given(validation, split, why):
     import re
 
-    decision, reason = evaluation.choose_decision(rows(), validation, split=split)
+    decision, reason = evaluation.fitted_decision(rows(), validation, split=split)
     assert decision is None
     assert re.search(why, reason)
 
 
-def test_a_stored_threshold_goes_before_validation_rows(tmp_path):
+def test_a_stored_threshold_is_used_unless_it_was_fitted_on_that_very_split(tmp_path):
     stored = tmp_path / "decision.json"
-    stored.write_text(Decision(0.25, rule="given").to_json())
-    decision, why = evaluation.choose_decision(
-        rows(), rows("val", first=99), stored=stored
-    )
+    stored.write_text(Decision(0.25, fitted_on={"split": "val"}).to_json())
+    decision, why = evaluation.stored_decision(stored, "test")
     assert (decision.threshold, why) == (0.25, "")
+    decision, why = evaluation.stored_decision(stored, "val")
+    assert decision is None and "itself fitted on split val" in why
 
 
 def test_a_threshold_for_single_predictions_is_not_put_on_augmented_ones():

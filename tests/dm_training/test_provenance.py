@@ -80,3 +80,19 @@ def test_what_conversion_met_is_shown_by_kind(tmp_path):
 )
 def test_times_are_told_in_their_own_unit(seconds, text):
     assert provenance.time_text(seconds) == text
+
+
+def test_a_report_names_no_patient_of_the_audit(tmp_path):
+    findings = [
+        {"severity": "error", "check": "women_in_two_splits", "count": 1,
+         "message": "1 women stand in more than one split",
+         "items": ["SECRET-1: test, train"]},
+        {"severity": "error", "check": "identical_across_splits", "count": 1,
+         "message": "1 pair(s) of identical images between splits",
+         "items": ["a (patient SECRET-1, train) and b (patient SECRET-2, test): same"]},
+    ]  # fmt: skip
+    write(tmp_path / "audit.json", {"findings": findings})
+    (section,) = provenance.audit_sections(tmp_path, None)
+    shown = repr(section)
+    assert "SECRET" not in shown
+    assert "a and b: same" in shown and "see audit.json" in shown

@@ -267,3 +267,17 @@ def test_command_names_a_bad_summary(tmp_path, capsys, text, message):
     assert report.main(command) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((0.0130, 0.0101, 0.0161), "0.013 (0.010–0.016)"),
+        ((0.99872, 0.99838, 0.99901), "0.9987 (0.9984–0.9990)"),
+        ((0.912, 0.86, 0.949), "0.91 (0.86–0.95)"),
+        ((1.0, 1.0, 1.0), "1.00 (1.00–1.00)"),
+    ],
+)
+def test_a_narrow_interval_gets_the_decimals_that_show_it(ends, text):
+    figure = dict(zip(("value", "low", "high"), ends, strict=True))
+    assert format_interval(figure) == text

@@ -81,7 +81,7 @@ def test_a_file_with_an_equals_sign_in_its_name_is_found(tmp_path, monkeypatch):
 
 def test_image_facts_fill_gaps_and_replace_nothing(tmp_path):
     rows = pd.DataFrame({"image_id": ["b", "a"], "view": ["CC", ""],
-                         "density": ["", ""]})  # fmt: skip
+                         "density": ["", ""], "y_true": [0.0, 1.0]})  # fmt: skip
     images = pd.DataFrame({"image_id": ["a", "b"], "view": ["MLO", "MLO"],
                            "density": ["1", "4"], "age": ["50", "60"]})  # fmt: skip
     found = scored.with_image_facts(rows, images)
@@ -95,3 +95,40 @@ def test_an_image_that_the_image_table_lacks_is_named():
     images = pd.DataFrame({"image_id": ["a"]})
     with pytest.raises(MetricError, match="1 scored image.* such as z"):
         scored.with_image_facts(rows, images)
+
+
+def image_table(**changes):
+    frame = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["w", "v"],
+                          "label": [0.0, 1.0], "split": "test"})  # fmt: skip
+    return frame.assign(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"label": [1.0, 1.0]}, "another label .* 1 image.* such as a"),
+        ({"split": "train"}, "another split .* 2 image"),
+        ({"patient_id": ["w", "x"]}, "another patient_id .* such as b"),
+    ],
+    ids=["label", "split", "woman"],
+)
+def test_an_image_table_that_contradicts_the_scores_is_refused(changes, what):
+    rows = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["w", "v"],
+                         "y_true": [0.0, 1.0]})  # fmt: skip
+    assert len(scored.with_image_facts(rows, image_table())) == 2
+    with pytest.raises(MetricError, match=what):
+        scored.with_image_facts(rows, image_table(**changes))
+
+
+def test_an_image_table_without_labels_or_splits_contradicts_nothing():
+    rows = pd.DataFrame({"image_id": ["a", "b"], "y_true": [0.0, 1.0]})
+    images = image_table(label=float("nan"), split="")
+    found = scored.with_image_facts(rows, images)
+    assert found["patient_id"].tolist() == ["w", "v"]
+
+
+def test_women_of_validation_rows_come_from_the_image_table():
+    rows = pd.DataFrame({"image_id": ["b", "z"], "patient_id": ""})
+    assert scored.with_women(rows, image_table())["patient_id"].tolist() == ["v", ""]
+    named = rows.assign(patient_id=["1", "2"])
+    assert scored.with_women(named, image_table())["patient_id"].tolist() == ["1", "2"]

@@ -179,3 +179,90 @@ def test_columns_of_a_table_from_elsewhere_are_named_for_subgroups_too(tmp_path)
     groups = {(one["column"], one["group"]) for one in found["subgroups"]}
     assert groups == {("view", "CC"), ("view", "MLO"), ("density", "b"),
                       ("density", "c")}  # fmt: skip
+
+
+def test_the_threshold_of_a_run_is_the_one_that_its_model_holds(tmp_path):
+    import zipfile
+
+    from dm_models.decision import Decision, store_decision
+
+    run = run_folder(tmp_path / "whole")
+    with zipfile.ZipFile(run / "best.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+    held = Decision(0.9, rule="given")
+    store_decision(run / "best.keras", held)
+    assert study.open_study(Request([run]), FAST).decision == held
+    fitted = study.open_study(Request([run], rule="youden"), FAST).decision
+    assert fitted.fitted_on["split"] == "val"
+    augmented = study.open_study(Request([run], augmented=True), FAST).decision
+    assert augmented.flips == 4
+
+
+def test_a_run_is_not_measured_on_the_validation_rows_of_its_threshold(tmp_path):
+    request = Request([run_folder(tmp_path / "whole")], split="val")
+    found = study.open_study(request, Choices("val", draws=200))
+    assert found.decision is None
+    assert "validation rows that it would be fitted on" in found.why_not
+
+
+def test_women_of_the_image_table_are_compared_with_those_fitted_on(tmp_path):
+    test = table(tmp_path / "t.csv", "test", patient_id="")
+    val = table(tmp_path / "v.csv", "val", patient_id="")
+    same = [f"w{k // 2}" for k in range(40)]
+    both = pd.concat([test, val]).assign(path="x.png", patient_id=same + same)
+    images = both[["image_id", "patient_id", "path", "split"]]
+    images.to_csv(tmp_path / "images.csv", index=False)
+    request = Request([tmp_path / "t.csv"], fit_on=tmp_path / "v.csv", gallery=0,
+                      images=tmp_path / "images.csv")  # fmt: skip
+    with pytest.raises(MetricError, match="20 patient_id.* would flatter"):
+        study.open_study(request, FAST)
+
+
+def test_an_evaluation_replaces_an_earlier_one_whole(tmp_path):
+    out = tmp_path / "out"
+    runs = run_folder(tmp_path / "whole")
+    evaluate(Request([runs]), out, FAST)
+    assert (out / "plots" / "operating_point.png").is_file()
+    (out / "predictions.csv").write_text("kept")
+    table(tmp_path / "p.csv", "test")
+    evaluate(Request([tmp_path / "p.csv"]), out, FAST)
+    assert not (out / "plots" / "operating_point.png").exists()
+    assert (out / "predictions.csv").read_text() == "kept"
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"findings": [{}]}', '{"findings": 1}'])
+def test_a_broken_audit_is_named_and_nothing_is_written(tmp_path, capsys, text):
+    table(tmp_path / "t.csv", "test")
+    (tmp_path / "audit.json").write_text(text)
+    command = [str(tmp_path / "t.csv"), "--audit", str(tmp_path / "audit.json"),
+               "--draws", "200", "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(command) == 2
+    assert "audit.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--decision", "x.json", "--rule", "youden"], "give either"),
+        (["--model", "x.keras"], "give --images too"),
+        (["--rule", "foo"], "rule must be one of"),
+        (["--ensemble"], "needs two models or more"),
+    ],
+    ids=["two thresholds", "no images", "rule", "ensemble of one"],
+)
+def test_flags_that_contradict_each_other_are_refused(tmp_path, capsys, flags, message):
+    table(tmp_path / "t.csv", "test")
+    command = [str(tmp_path / "t.csv"), *flags, "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_single_and_augmented_predictions_have_no_mean(tmp_path, capsys):
+    table(tmp_path / "a.csv", "test", flips=1)
+    table(tmp_path / "b.csv", "test", flips=4)
+    command = [str(tmp_path / "a.csv"), "--compare", str(tmp_path / "b.csv"),
+               "--ensemble", "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(command) == 2
+    assert "flips must be alike" in capsys.readouterr().err
