@@ -280,4 +280,4 @@ def test_command_names_a_bad_summary(tmp_path, capsys, text, message):
 )
 def test_a_narrow_interval_gets_the_decimals_that_show_it(ends, text):
     figure = dict(zip(("value", "low", "high"), ends, strict=True))
-    assert format_interval(figure) == text
+    assert report.format_interval(figure) == text
