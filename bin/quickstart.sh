@@ -105,7 +105,7 @@ demo() {
         digital_imagenet --recipe "$RECIPE" --match-steps finetuned
 
     stage export bash "$BIN/10_export_savedmodel.sh" whole/best.keras exported \
-        --weights-h5 exported_weights.h5 \
+        --weights-h5 exported_weights.h5 --card-from whole --card-from film_scores \
         --card-note "Trained on synthetic mammograms: it has seen no woman's image."
     stage heat_maps dm_python -m dm_training.overlays patch/best.keras \
         film_split/images.csv --lesions film/lesions.csv --out heat_maps --number 6

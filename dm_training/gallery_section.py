@@ -41,11 +41,14 @@ def gallery_sections(study: Study) -> tuple[list[Section], dict]:
         ModelFileError: A model cannot be read.
         TableError: A table that breaks a rule.
     """
+    request, sections = study.request, []
+    located = bool(request.lesions and request.localisation)
+    if not (request.gallery or located):
+        return [], {}
     nets = _load(study)
-    sections = []
-    if study.request.gallery:
+    if request.gallery:
         sections.append(_gallery(study, nets))
-    found = _localised(study, nets)
+    found = _localised(study, nets) if located else {}
     if found:
         sections.append(_localisation(found))
     return sections, found
@@ -88,7 +91,7 @@ def _localised(study: Study, nets: _Nets) -> dict:
     from dm_training import localisation
 
     request, mappers = study.request, _mappers(nets)
-    if not (request.lesions and request.localisation and mappers):
+    if not mappers:
         return {}
     split = study.choices.split
     try:

@@ -58,7 +58,11 @@ def summary_sections(summary: Mapping) -> list[Section]:
     others = [[_words(k), v] for k, v in flat.items() if not is_figure(v)]
     sections = []
     if figures:
-        sections.append(Section("Results", tables=[figure_table(figures)]))
+        differences = {k: v for k, v in figures.items() if is_difference(v)}
+        plain = {k: v for k, v in figures.items() if k not in differences}
+        parts = ((plain, ""), (differences, "Differences on the same images"))
+        shown = [figure_table(part, caption) for part, caption in parts if part]
+        sections.append(Section("Results", tables=shown))
     if others:
         sections.append(Section("Run", tables=[Table(["", ""], others)]))
     seconds = summary.get("seconds")

@@ -237,8 +237,8 @@ def test_summary_becomes_results_facts_and_times():
         "weights_h5": "w.h5", "seconds": {"convert": 61.24},
     }  # fmt: skip
     results, run, seconds = report.summary_sections(summary)
-    names = [row[0] for row in results.tables[0].rows]
-    assert names == ["Whole image test AUC", "Differences, no patch"]
+    names = [[row[0] for row in table.rows] for table in results.tables]
+    assert names == [["Whole image test AUC"], ["Differences, no patch"]]
     assert run.tables[0].rows == [["Weights .h5", "w.h5"]]
     assert seconds.tables[0].rows == [["Convert", "61.2"]]
 
