@@ -39,6 +39,7 @@ from dm_training.roc import roc_points, sensitivity_at, specificity_at
 
 RULES = ("youden", "sensitivity 0.90", "specificity 0.90")
 _RULE = re.compile(r"(sensitivity|specificity)\s+(0?\.\d+)")
+_FACTS = ("rule", "level", "how", "threshold", "temperature")
 # Share -> (what counts as right, among which), in the order in which they are shown.
 _SHARES = {
     "sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"),
@@ -130,17 +131,12 @@ def operating_figures(
     split = _only_split(rows)
     units = calibrated_units(rows, decision)
     y_true, score = check_scores(units["y_true"], units["y_score"], one_class=True)
-    called = score >= decision.threshold
-    cells = {"tp": y_true & called, "fp": ~y_true & called,
-             "fn": y_true & ~called, "tn": ~y_true & ~called}  # fmt: skip
+    cells = _cells(y_true, score >= decision.threshold)
     women = units["patient_id"] if has_patients(units) else None
     shares = _shares(cells, women, n, seed)
     about = {"n": len(units), "positives": y_true.sum()}
     about |= {"level": decision.level, "split": split}
-    found = {
-        name: getattr(decision, name)
-        for name in ("rule", "level", "how", "threshold", "temperature")
-    }
+    found = {name: getattr(decision, name) for name in _FACTS}
     found["confusion"] = {name: int(cell.sum()) for name, cell in cells.items()}
     if prevalence is not None:
         shares |= _at_prevalence(shares, prevalence)
@@ -225,6 +221,13 @@ def _between(score, lowest_called: float) -> float:
     if not len(called) and below >= 1:
         raise MetricError("the rule calls none, but the highest score is 1 already")
     return float((above + below) / 2)
+
+
+def _cells(y_true, called) -> dict[str, np.ndarray]:
+    return {
+        "tp": y_true & called, "fp": ~y_true & called,
+        "fn": y_true & ~called, "tn": ~y_true & ~called,
+    }  # fmt: skip
 
 
 def _shares(cells: dict, women, n: int, seed: int) -> dict[str, tuple | None]:
