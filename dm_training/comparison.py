@@ -13,10 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from dm_training.intervals import Z
+from dm_training.intervals import Z, deviation, logit_interval
 from dm_training.prediction_rows import MetricError, check_scores
-from dm_training.resampling import bootstrap, group_codes, weighted_auc
+from dm_training.resampling import (
+    bootstrap,
+    group_codes,
+    smaller_class,
+    weighted_auc,
+)
 from dm_training.roc import auc, delong_covariance
+
+# So many images ordered alike by two models are no coincidence.
+_ENOUGH_ALIKE = 20
 
 
 @dataclass(frozen=True)
@@ -46,23 +54,30 @@ class FoldTest:
 def delong_paired(y_true, a, b) -> tuple[float, float, float, float]:
     """Difference AUC(a) - AUC(b) on the same independent images, DeLong's test.
 
+    It takes the classes as large. Simulated as `paired_auc_difference`, one image a
+    woman, it found a difference between models alike in 17, 13, 7, 7 and 5 % with 2,
+    3, 5, 10 and 30 positive images.
+
     Returns:
-        (value, low, high, p), two-sided. A model against itself: (0, 0, 0, 1). Where
-        the variance is 0 and the difference is not (a perfect model against a constant
-        one), p is the sign test's over the smaller class, 2 ** (1 - k).
+        (value, low, high, p), two-sided. A model against itself: (0, 0, 0, 1), and so
+        against its own recalibration (20 images or more, all ordered alike).
+
+        Without a variance (both models perfect, a perfect against a constant one, a
+        class of one image) the interval is as wide as the two models' own let it be
+        (Clopper and Pearson's, as `auc_delong`), and p is the sign test's over the
+        smaller class, 2 ** (1 - k); 1 where the difference is 0.
 
     Raises:
         MetricError: As `auc`.
     """
     y_true, a = check_scores(y_true, a)
     y_true, b = check_scores(y_true, b)
-    value = auc(y_true, a) - auc(y_true, b)
     cov = delong_covariance(y_true, np.stack([a, b]))
     se = float(np.sqrt(max(cov[0, 0] + cov[1, 1] - 2 * cov[0, 1], 0.0)))
     if not se > 1e-12:  # also where a class of one leaves it undefined
-        smaller = min(y_true.sum(), (~y_true).sum())
-        p = 1.0 if abs(value) < 1e-12 else min(1.0, 2.0 ** (1 - int(smaller)))
-        return value, value, value, p
+        smaller = int(min(y_true.sum(), (~y_true).sum()))
+        return _without_variance(y_true, a, b, smaller)
+    value = auc(y_true, a) - auc(y_true, b)
     p = float(2 * stats.norm.sf(abs(value) / se))
     return value, value - Z * se, value + Z * se, p
 
@@ -73,11 +88,18 @@ def paired_auc_difference(
     """Difference AUC(a) - AUC(b) on the same images, bootstrap of women.
 
     Both models are scored on the same drawn women, so what is hard for both cancels.
+    Interval and p are Student's, with k - 1 degrees of freedom for the k women of the
+    smaller class and the draws' deviation times sqrt(k / (k - 1)).
+
+    Simulated (two models alike, AUC 0.8 and 0.95; 120 women of one image, or at 0.8
+    also 60 of two; 300 to 400 times; k = 2, 3, 5, 10, 30) it found a difference at
+    p < 0.05 in at most 0, 0.3, 0.5, 2 and 6 %: with few women it is careful and finds
+    little. The draws' own percentiles found one in up to 30, 17, 7, 9 and 6 %.
 
     Returns:
-        (value, low, high, p): percentiles of the draws, and twice the smaller share
-        of draws on either side of 0, never below 2 / (draws + 1). A model against
-        itself: (0, 0, 0, 1).
+        (value, low, high, p); p never below 2 / (draws + 1), for so many draws show no
+        more. A model against itself, and where k is 1 or no draw varies: as
+        `delong_paired`, k counting women.
 
     Raises:
         MetricError: As `auc_bootstrap`.
@@ -89,11 +111,34 @@ def paired_auc_difference(
         lambda w: weighted_auc(y_true, a, w) - weighted_auc(y_true, b, w),
         codes, n, seed,
     )  # fmt: skip
-    draws = draws[np.isfinite(draws)]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    sides = min((draws <= 0).sum(), (draws >= 0).sum())
-    p = min(1.0, 2 * (sides + 1) / (len(draws) + 1))
-    return auc(y_true, a) - auc(y_true, b), float(low), float(high), float(p)
+    smaller = smaller_class(codes, y_true)
+    se = deviation(draws, smaller)
+    if not se > 1e-12:
+        return _without_variance(y_true, a, b, smaller)
+    value = auc(y_true, a) - auc(y_true, b)
+    low, high, p = _t_test(value, se, smaller)
+    least = 2 / (int(np.isfinite(draws).sum()) + 1)
+    return value, max(low, -1.0), min(high, 1.0), min(1.0, max(p, least))
+
+
+def _without_variance(y_true, a, b, smaller: int) -> tuple[float, float, float, float]:
+    """A difference whose error is unknown, or seems to be 0, is no certain one."""
+    if _same_model(y_true, a, b):
+        return 0.0, 0.0, 0.0, 1.0
+    first, second = auc(y_true, a), auc(y_true, b)
+    (a_low, a_high), (b_low, b_high) = (
+        logit_interval(value, 0.0, smaller) for value in (first, second)
+    )
+    value = first - second
+    p = 1.0 if abs(value) < 1e-12 else min(1.0, 2.0 ** (1 - smaller))
+    return value, a_low - b_high, a_high - b_low, p
+
+
+def _same_model(y_true, a, b) -> bool:
+    if np.array_equal(a, b):
+        return True
+    alike = np.array_equal(stats.rankdata(a), stats.rankdata(b))
+    return alike and len(y_true) >= _ENOUGH_ALIKE
 
 
 def adjust_p(p_values: Sequence[float], method: str = "holm") -> list[float]:

@@ -31,6 +31,16 @@ def group_codes(groups, count: int) -> np.ndarray:
     return codes
 
 
+def smaller_class(codes: np.ndarray, y_true: np.ndarray) -> int:
+    """How many women the class of fewer women has; one may count in both.
+
+    Args:
+        codes: (N,) women, as `group_codes` numbers them.
+        y_true: bool (N,).
+    """
+    return min(len(np.unique(codes[members])) for members in (y_true, ~y_true))
+
+
 def woman_weights(codes: np.ndarray, n: int, seed: int) -> Iterator[np.ndarray]:
     """How often each image is drawn: (draws, N) in chunks of bounded memory."""
     rng = np.random.default_rng(seed)

@@ -18,6 +18,7 @@ from dm_training.prediction_rows import MetricError, check_scores
 from dm_training.resampling import (
     bootstrap,
     group_codes,
+    smaller_class,
     weighted_auc,
     weighted_partial_auc,
     weighted_sensitivity,
@@ -94,7 +95,7 @@ def auc_bootstrap(
     codes = group_codes(groups, len(y_true))
     draws = bootstrap(lambda w: weighted_auc(y_true, y_score, w), codes, n, seed)
     value = auc(y_true, y_score)
-    smaller = min(_women(codes, y_true), _women(codes, ~y_true))
+    smaller = smaller_class(codes, y_true)
     return value, *logit_interval(value, deviation(draws, smaller), smaller)
 
 
@@ -240,7 +241,7 @@ def partial_auc_bootstrap(
         lambda w: weighted_partial_auc(truth, score, w, width), codes, n, seed
     )
     mean = float(weighted_partial_auc(truth, score, np.ones((1, len(truth))), width)[0])
-    smaller = min(_women(codes, truth), _women(codes, ~truth))
+    smaller = smaller_class(codes, truth)
     z = float(stats.t.ppf(0.975, max(1, smaller - 1)))
     ends = logit_interval(mean, deviation(draws, smaller), smaller, z=z)
     # McClish's standardisation of mean * width, with width cancelled.

@@ -6,6 +6,7 @@ from scipy import special, stats
 from simulated_scores import women_and_scores
 
 from dm_training import metrics
+from dm_training.resampling import bootstrap, weighted_auc
 from dm_training.roc import delong_covariance
 
 
@@ -43,6 +44,83 @@ def test_delong_paired_agrees_with_the_variance_of_the_differences():
 def test_delong_paired_of_a_perfect_and_a_constant_model_uses_the_sign_test():
     value, low, high, p = metrics.delong_paired([0] * 5 + [1] * 4, range(9), [1] * 9)
     assert (value, p) == (0.5, 2.0**-3)  # 4 positives
+    # the perfect one is at least .025 ** (1/4), the constant one 2 of 4
+    half = stats.beta.ppf([0.025, 0.975], [2, 3], [3, 2])
+    assert low == pytest.approx(0.025**0.25 - half[1])
+    assert high == pytest.approx(1 - half[0])
+
+
+def both_tests(y_true, a, b):
+    """Each image of a woman of its own, or taken as independent."""
+    women = range(len(y_true))
+    return [
+        metrics.paired_auc_difference(y_true, a, b, women, n=200),
+        metrics.delong_paired(y_true, a, b),
+    ]
+
+
+def test_two_perfect_models_are_not_certain_to_be_alike():
+    y_true, a, b = [0, 0, 0, 1, 1], [0, 1, 2, 3, 4], [2, 1, 0, 4, 3]
+    for found in both_tests(y_true, a, b):
+        # either may have an AUC down to .025 ** (1/2), as 2 positives show
+        assert found == pytest.approx((0, 0.025**0.5 - 1, 1 - 0.025**0.5, 1))
+
+
+def test_one_positive_woman_shows_no_difference():
+    y_true, a = np.arange(120) == 119, np.arange(120.0)
+    b = a.copy()
+    b[119] = 84.5  # above 85 of 119: AUC 0.714, the other's is 1
+    for value, low, high, p in both_tests(y_true, a, b):
+        assert value == pytest.approx(34 / 119) and p == 1
+        assert low < -0.5 and high > 0.9
+
+
+def test_a_model_does_not_differ_from_its_own_recalibration():
+    y_true, score, _ = women_and_scores(0.8, 10, 0.5, np.random.default_rng(8))
+    assert both_tests(y_true, score, special.expit(2 * score)) == [(0, 0, 0, 1)] * 2
+    # six images ordered alike can be chance
+    *_, (_, low, high, p) = both_tests([0, 1, 0, 1, 0, 1], range(6), range(0, 12, 2))
+    assert low < -0.5 and high > 0.5 and p == 1
+
+
+def alike_models(positives, rng):
+    """Two models with an AUC of 0.8, half of whose noise is common; 120 women."""
+    y_true = np.arange(120) < positives
+    common, a, b = rng.normal(size=(3, 120)) / np.sqrt(2)
+    shift = np.sqrt(2) * stats.norm.ppf(0.8) * y_true
+    return y_true, common + a + shift, common + b + shift
+
+
+def test_paired_interval_is_students_of_the_women_of_the_smaller_class():
+    y_true, a, b = alike_models(4, np.random.default_rng(21))
+    women = np.arange(120)
+    value, low, high, p = metrics.paired_auc_difference(y_true, a, b, women, n=300)
+    draws = bootstrap(
+        lambda w: weighted_auc(y_true, a, w) - weighted_auc(y_true, b, w),
+        women, 300, 0,
+    )  # fmt: skip
+    se = np.nanstd(draws, ddof=1) * np.sqrt(4 / 3)
+    assert (low, high) == pytest.approx((value - 3.182446 * se, value + 3.182446 * se))
+    assert p == pytest.approx(2 * stats.t.sf(abs(value) / se, 3))
+
+
+@pytest.mark.parametrize("positives", [1, 2, 3])
+def test_few_positive_women_seldom_show_a_difference_that_is_none(positives):
+    rng, women, found = np.random.default_rng(22), np.arange(120), 0
+    for seed in range(60):
+        data = alike_models(positives, rng)
+        *_, p = metrics.paired_auc_difference(*data, women, n=100, seed=seed)
+        found += p < 0.05
+    assert found / 60 <= 0.07
+
+
+def test_thirty_positive_women_show_a_large_difference():
+    y_true, a, _ = alike_models(30, np.random.default_rng(23))
+    other = np.random.default_rng(24).normal(size=120)
+    value, low, high, p = metrics.paired_auc_difference(
+        y_true, a, other, np.arange(120), n=200
+    )
+    assert 0 < low < value < high <= 1 and p < 0.05
 
 
 # K-G score, albumin and total protein of 43 women with ovarian cancer, whether surgery
