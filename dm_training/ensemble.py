@@ -248,7 +248,10 @@ def member_names(sources: Sequence[str | os.PathLike]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; exit status 0 or 2 (the members do not fit together)."""
     args = _parser().parse_args(argv)
-    out, facts = Path(args.out), Path(args.out).with_suffix(".json")
+    out = Path(args.out)
+    if out.suffix.lower() != ".csv":
+        return _refused(f"--out must end in .csv, received {args.out!r}")
+    facts = out.with_suffix(".json")
     for path in (out, facts):
         if path.exists() and not args.overwrite:
             return _refused(f"{path}: exists already (--overwrite)")
@@ -269,8 +272,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _ensemble(args, out: Path) -> tuple[pd.DataFrame, dict]:
     names = member_names(args.members)
-    if len(set(names)) < len(names):
-            raise MetricError(f"a member is named twice: {', '.join(names)}")
+    files = {Path(member).resolve() for member in args.members}
+    if len(set(names)) < len(names) or len(files) < len(names):
+        raise MetricError(f"a member is named twice: {', '.join(names)}")
     frames = {
         name: member_predictions(source, args.split, augmented=args.augmented,
                                  images=args.images)
@@ -309,7 +313,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     flag = parser.add_argument
     flag("members", nargs="+", help="run folders, tables of scores, or model files")
-    flag("--out", required=True, help="table to write; a JSON beside it says of what")
+    flag("--out", required=True, help=".csv to write; a .json beside it says of what")
     flag("--split", nargs="+", default=["test"], choices=("train", "val", "test"),
          help="splits to take (default: test)")  # fmt: skip
     flag("--images", help="image table that model files are scored on")

@@ -150,19 +150,34 @@ def test_single_images_are_averaged_on_demand(tmp_path):
         ("test", ["m.keras"], "m.keras: a model is scored on --images"),
         ("test", ["none.csv"], "none.csv: no such table"),
         ("test", ["a.csv"], "a member is named twice: a.csv, b, a.csv"),
+        ("test", ["../here/b.csv"], "a member is named twice: a, b.csv, ../here/b.csv"),
     ],
-    ids=["split", "no split", "no images", "no file", "twice"],
+    ids=["split", "no split", "no images", "no file", "twice", "twice by two paths"],
 )
 def test_what_cannot_be_averaged_is_said_and_nothing_is_written(
     tmp_path, monkeypatch, capsys, split, extra, message
 ):
-    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     for name in "ab":
-        written(scores([0.1, 0.9], split=split), tmp_path / f"{name}.csv")
+        written(scores([0.1, 0.9], split=split), here / f"{name}.csv")
     assert main(["a.csv", "b.csv", *extra, "--out", "e.csv"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert re.search(message, error)
+    assert sorted(path.name for path in here.iterdir()) == ["a.csv", "b.csv"]
+
+
+@pytest.mark.parametrize("out", ["e.json", "e", "", ".csv"])
+def test_the_table_is_a_csv_so_that_the_json_beside_it_is_another(
+    tmp_path, monkeypatch, capsys, out
+):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        written(scores([0.1, 0.9]), tmp_path / f"{name}.csv")
+    assert main(["a.csv", "b.csv", "--out", out, "--overwrite"]) == 2
+    assert f"--out must end in .csv, received {out!r}" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv"]
 
 
