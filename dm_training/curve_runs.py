@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +110,13 @@ def plan_runs(
         The runs, done or not, small before large.
 
     Raises:
-        CurveError: A size or flag cannot be, or the folder holds another curve.
+        CurveError: A size, name, seed or flag cannot be, or the folder holds another
+            curve.
         SplitError: A subset would lack a class.
         TableError: The image table breaks a rule.
     """
     flags, out, images = tuple(flags), Path(out).absolute(), Path(images).absolute()
-    _check_request(models, flags, draws)
+    _check_request(models, flags, draws, seed)
     models = {name: Path(file).absolute() for name, file in models.items()}
     frame = tables.read_images(images)
     tables.check_disjoint_patients(frame, where=str(images))
@@ -189,17 +191,33 @@ def planned_runs(out: str | os.PathLike) -> list[CurveRun]:
     ]
 
 
-def _check_request(models: Mapping, flags: tuple[str, ...], draws: int) -> None:
+def _check_request(
+    models: Mapping, flags: tuple[str, ...], draws: int, seed: int
+) -> None:
     if not models or ("" in models and len(models) > 1):
         raise CurveError("several models need a name each: NAME=FILE")
-    for file in models.values():
-        if not Path(file).is_file():
-            raise CurveError(f"{file}: no such model file")
+    for name, file in models.items():
+        _check_model(name, Path(file))
     if draws < 1:
         raise CurveError(f"--draws must be at least 1, received {draws}")
+    if seed < 0:
+        raise CurveError(f"--seed must be at least 0, received {seed}")
     own = [flag for flag in flags if flag.split("=")[0] in _OWN_FLAGS]
     if own:
         raise CurveError(f"{', '.join(own)}: set for each run by the curve itself")
+
+
+def _check_model(name: str, file: Path) -> None:
+    """A name is a folder's below runs/, and the file is what it claims to be."""
+    if name.startswith(".") or any(c in "/\\" or not c.isprintable() for c in name):
+        raise CurveError(
+            f"a model's name must be a plain file name, received {name!r}: its runs "
+            "stand in runs/NAME"
+        )
+    if not file.is_file():
+        raise CurveError(f"{file}: no such model file")
+    if file.suffix == ".keras" and not zipfile.is_zipfile(file):
+        raise CurveError(f"{file}: not a .keras file, or truncated: no zip archive")
 
 
 def _facts(models, images: Path, out: Path, seed: int, flags, frame) -> dict:

@@ -119,7 +119,11 @@ def collect(out: str | os.PathLike) -> pd.DataFrame:
 
 
 def write_curve(out: str | os.PathLike) -> pd.DataFrame:
-    """Write curve.csv, curve.json and the plot; returns what `collect` does."""
+    """Write curve.csv, curve.json and, of what was trained, the plot.
+
+    Returns:
+        What `collect` does.
+    """
     out, frame = Path(out), collect(out)
     missing = [run.name for run in planned_runs(out) if not run.done()]
     aside = out / "curve.csv.part"
@@ -132,11 +136,15 @@ def write_curve(out: str | os.PathLike) -> pd.DataFrame:
         "models": {name: _model_facts(rows)
                    for name, rows in frame.groupby("model", sort=False)},
     })  # fmt: skip
-    if (frame["women"] > 0).any():
+    if _is_trained(frame):
         from dm_training.plots_results import plot_learning_curve
 
         plot_learning_curve(frame, out / "plots" / "learning_curve.png")
     return frame
+
+
+def _is_trained(frame: pd.DataFrame) -> bool:
+    return bool((frame["women"] > 0).any())
 
 
 def _figures(run: CurveRun) -> dict:
@@ -219,9 +227,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CurveError, SplitError, TableError, MetricError, RunError, OSError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
-    print(_words(frame))
+    if len(frame):
+        print(_words(frame))
     done = f"{len(frame)} of {len(planned_runs(args.out))} runs"
-    print(f"{done} -> curve.csv, curve.json, plots/learning_curve.png in {args.out}")
+    plot = ", plots/learning_curve.png" * _is_trained(frame)
+    print(f"{done} -> curve.csv, curve.json{plot} in {args.out}")
     if failed:
         print(f"error: failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

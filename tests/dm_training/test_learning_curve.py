@@ -145,17 +145,45 @@ def test_the_mean_is_that_of_the_subset_unless_the_flags_say(data, images, tmp_p
         ({"sizes": [2, 9]}, CurveError, r"must lie in 1..8, .* received 2, 9; 'all'"),
         ({"sizes": [1]}, SplitError, r"a subset of 1 women .* classes in it: \[0\]"),
         ({"draws": 0}, CurveError, "--draws must be at least 1"),
+        ({"seed": -4}, CurveError, "--seed must be at least 0, received -4"),
         ({"flags": ["--seed", "3"]}, CurveError, "--seed: set for each run"),
         ({"flags": ["--out=x"]}, CurveError, "--out=x: set for each run"),
         ({"models": {"a": "no.keras"}}, CurveError, "no.keras: no such model file"),
         ({"models": {}}, CurveError, "need a name each"),
     ],
-    ids=["too many", "a class lacks", "draws", "seed", "out", "no model", "none"],
-)
+    ids=["too many", "a class lacks", "draws", "negative", "seed", "out", "no model",
+         "none"],
+)  # fmt: skip
 def test_a_curve_that_cannot_be_is_refused(data, tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         plan(data, tmp_path / "curve", **options)
     assert not (tmp_path / "curve" / "plan.json").exists()
+
+
+@pytest.mark.parametrize("name", ["../c", "a/b", "a\\b", ".", "..", ".a", "a\n"])
+def test_a_models_name_leads_out_of_no_folder(images, model, tmp_path, capsys, name):
+    out = tmp_path / "curve"
+    assert main([f"{name}={model}", str(images), "--out", str(out), "--list"]) == 2
+    assert f"a plain file name, received {name!r}" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_keras_file_that_is_none_is_refused_before_anything_is_drawn(data, tmp_path):
+    (tmp_path / "net.keras").write_bytes(b"no archive")
+    with pytest.raises(CurveError, match="net.keras: not a .keras file, or truncated"):
+        plan(data, tmp_path / "curve", models={"": tmp_path / "net.keras"})
+    assert not (tmp_path / "curve").exists()
+
+
+def test_nothing_done_is_said_and_no_plot_promised(images, model, tmp_path, capsys):
+    out = tmp_path / "curve"
+    argv = [str(model), str(images), "--out", str(out), "--sizes", "4", "--draws", "1"]
+    assert main([*argv, "--collect"]) == 0
+    told = capsys.readouterr().out
+    assert told == f"0 of 2 runs -> curve.csv, curve.json in {out}\n"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "curve.csv", "curve.json", "plan.json", "subsets"
+    ]  # fmt: skip
 
 
 def test_sizes_of_more_women_than_there_are_may_be_left_out(
