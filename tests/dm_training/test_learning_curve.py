@@ -195,7 +195,7 @@ def test_sizes_of_more_women_than_there_are_may_be_left_out(
     assert main(argv) == 2  # there are 8 women to train on
     assert "must lie in 1..8" in capsys.readouterr().err
     assert main([*argv, "--skip-larger"]) == 0
-    assert "left out: 9; there are 8 women" in capsys.readouterr().out
+    assert "left out: 9; there are 8 women" in capsys.readouterr().err
     assert [run.women for run in learning_curve.planned_runs(out)] == [4, 8]
 
 
