@@ -115,12 +115,16 @@ def one_vs_rest_auc(
     """AUC of each class against all others.
 
     Args:
-        classes: (N,) the true class as an index into `names`.
+        classes: (N,) the true class as an index into `names`, a whole number from 0.
         probabilities: (N, len(names)).
         groups: (N,) women; None takes the images as independent (DeLong).
 
     Returns:
         Name -> (value, low, high), or None for a class with no member or all of them.
+
+    Raises:
+        MetricError: A class that is no index into `names`, a name that stands twice,
+            another shape, or as `auc_bootstrap`.
     """
     classes, probabilities = np.asarray(classes), np.asarray(probabilities, float)
     if probabilities.shape != (len(classes), len(names)):
@@ -128,6 +132,14 @@ def one_vs_rest_auc(
             f"probabilities must be ({len(classes)}, {len(names)}), "
             f"received {probabilities.shape}"
         )
+    unknown = ~np.isin(classes, np.arange(len(names)))
+    if unknown.any():
+        raise MetricError(
+            f"classes must be whole numbers in 0..{len(names) - 1}, received "
+            f"{classes[unknown][0]} ({int(unknown.sum())} such image(s))"
+        )
+    if len(set(names)) < len(names):
+        raise MetricError(f"names must differ, received {', '.join(names)}")
     found = {}
     for index, name in enumerate(names):
         truth, score = classes == index, probabilities[:, index]

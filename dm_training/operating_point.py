@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from dm_models.decision import Decision
+from dm_models.decision import Decision, DecisionError
 from dm_training.calibration import fit_temperature
 from dm_training.intervals import accuracy_wilson, share_interval
 from dm_training.metrics import figure
@@ -74,13 +74,18 @@ def fit_operating_point(
 
     Raises:
         MetricError: Rows of another split or none, one class only, all scores equal, an
-            image twice, NaN, scores outside [0, 1], or an unknown rule.
+            image twice, NaN, scores outside [0, 1], or an unknown rule, level, how or
+            number of flips.
     """
     require_split(rows, "val", "an operating point")
     wanted = parse_rule(rule)
+    try:
+        plain = Decision(0.5, level=level, how=how, flips=flips)
+    except DecisionError as error:
+        raise MetricError(str(error)) from error
     _check_flips(rows, flips)
-    scale = fit_temperature(rows) if temperature else 1.0
-    plain = Decision(0.5, temperature=scale, level=level, how=how, flips=flips)
+    if temperature:
+        plain = replace(plain, temperature=fit_temperature(rows))
     units = calibrated_units(rows, plain)
     y_true, score = check_scores(units["y_true"], units["y_score"])
     if score.min() == score.max():

@@ -7,6 +7,7 @@ once, the AUC of every draw is a cumulative sum, so no draw sorts or copies scor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -60,9 +61,14 @@ def bootstrap(
     Args:
         measure: Takes the weights of some draws.
         codes: (N,) women, as `group_codes` numbers them.
-        n: Draws.
+        n: Draws, at least 1.
         seed: Of NumPy's generator.
+
+    Raises:
+        MetricError: `n` is less than 1 or no whole number.
     """
+    if not isinstance(n, Integral) or n < 1:
+        raise MetricError(f"n, the number of draws, must be at least 1, received {n!r}")
     chunks = [measure(weights) for weights in woman_weights(codes, n, seed)]
     return np.concatenate(chunks)
 

@@ -32,6 +32,22 @@ def test_one_vs_rest_says_nothing_of_a_class_without_members():
         metrics.one_vs_rest_auc([0, 1], probabilities, ("a", "b", "c"))
 
 
+@pytest.mark.parametrize(
+    ("classes", "names", "message"),
+    [
+        ([0, 3, 1], "abc", r"in 0..2, received 3 \(1 such image"),
+        ([0, -1, -1], "abc", r"received -1 \(2 such"),
+        ([0, 1, 0.5], "abc", "whole numbers in 0..2, received 0.5"),
+        ([0, 1, np.nan], "abc", "received nan"),
+        ([0, 1, 2], "aba", "names must differ, received a, b, a"),
+    ],
+    ids=["too large", "negative", "half", "NaN", "names"],
+)
+def test_one_vs_rest_takes_classes_and_names_that_are_clear(classes, names, message):
+    with pytest.raises(metrics.MetricError, match=message):
+        metrics.one_vs_rest_auc(classes, np.full((3, 3), 1 / 3), names)
+
+
 def test_figure_of_a_table_resamples_its_women():
     y_true, score, women = women_and_scores(0.85, 40, 0.5, np.random.default_rng(14))
     ids = [f"i{k}" for k in range(80)]

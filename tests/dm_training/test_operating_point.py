@@ -157,6 +157,20 @@ def test_an_unknown_rule_lists_those_there_are(rule):
         fit_operating_point(prediction_table(split="val"), rule=rule)
 
 
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"level": "woman"}, "level must be one of image, .*, received 'woman'"),
+        ({"how": "median"}, "how must be one of mean, max, received 'median'"),
+        ({"flips": 2}, "flips must be one of 1, 4, received 2"),
+    ],
+    ids=["level", "how", "flips"],
+)
+def test_an_unknown_choice_is_an_error_of_metrics(choice, message):
+    with pytest.raises(metrics.MetricError, match=message):
+        fit_operating_point(prediction_table(split="val"), **choice)
+
+
 LITERAL = small([1, 1, 1, 1, 0, 0, 0, 0, 0, 0],
                 [0.9, 0.8, 0.7, 0.2, 0.6, 0.1, 0.1, 0.1, 0.1, 0.1], "test")  # fmt: skip
 

@@ -54,6 +54,13 @@ def test_bootstrapped_partial_auc_agrees_with_that_of_the_drawn_images(levels, w
         assert standard == pytest.approx(whole)
 
 
+@pytest.mark.parametrize("n", [0, -1, 2.5])
+def test_a_bootstrap_draws_at_least_once(n):
+    message = f"n, the number of draws, must be at least 1, received {n}"
+    with pytest.raises(metrics.MetricError, match=message):
+        metrics.auc_bootstrap([0, 1, 0, 1], [1, 2, 3, 4], range(4), n=n)
+
+
 def test_a_draw_of_one_class_is_not_a_number():
     y_true, score = np.array([True, True, False]), np.array([1.0, 2.0, 3.0])
     weights = np.array([[2.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
