@@ -23,12 +23,16 @@ from dm_training.plot_style import COLOURS, DPI, LINES, MARKERS
 from dm_training.plot_style import STYLE as _STYLE
 from dm_training.plot_style import save as _save
 
+_LEGEND_INSIDE = 6  # curves; the names of more would cover them
+
 
 def plot_roc(
     models: Mapping[str, tuple], path: str | os.PathLike, *, title: str = "",
     figures: Mapping[str, dict] | None = None,
 ) -> Path:  # fmt: skip
     """ROC curves of one or more models in one square.
+
+    The legend of more than six stands below the square, in small type.
 
     Args:
         models: Name -> (y_true, y_score).
@@ -39,21 +43,27 @@ def plot_roc(
     Raises:
         MetricError: A model has one class only or NaN.
     """
+    labels = {
+        name: f"{name}\n{_auc_text((figures or {}).get(name), *scores)}"
+        for name, scores in models.items()
+    }
     with rc_context(_STYLE):
         canvas = Figure(figsize=(5.2, 5.2), layout="constrained")
         axes = canvas.add_subplot()
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, label="chance")
-        styles = zip(cycle(COLOURS), cycle(LINES))  # noqa: B905 both are endless
-        for (name, (y_true, y_score)), (colour, line) in zip(
-            models.items(), styles, strict=False
-        ):
-            points = metrics.roc_points(y_true, y_score)
-            label = f"{name}\n{_auc_text((figures or {}).get(name), y_true, y_score)}"
-            axes.plot(1 - points["specificity"], points["sensitivity"], color=colour,
-                      linestyle=line, label=label)  # fmt: skip
+        for count, (name, scores) in enumerate(models.items()):
+            points = metrics.roc_points(*scores)
+            turn = count + count // len(LINES)  # no pair of colour and line soon again
+            axes.plot(1 - points["specificity"], points["sensitivity"],
+                      color=COLOURS[count % len(COLOURS)],
+                      linestyle=LINES[turn % len(LINES)],
+                      label=labels[name])  # fmt: skip
         axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal", title=title,
                  xlabel="1 − specificity", ylabel="sensitivity")  # fmt: skip
-        axes.legend(loc="lower right")
+        if len(models) > _LEGEND_INSIDE:
+            _legend_below(canvas, axes)
+        else:
+            axes.legend(loc="lower right")
         return _save(canvas, path)
 
 
@@ -198,6 +208,18 @@ def _auc_text(figure: dict | None, y_true, y_score) -> str:
     if figure is None:
         return f"AUC {metrics.auc(y_true, y_score):.2f}"
     return f"AUC {figure['value']:.2f} ({figure['low']:.2f}–{figure['high']:.2f})"
+
+
+def _legend_below(canvas: Figure, axes) -> None:
+    """A legend of many curves on one line each; the figure grows by its height."""
+    handles, labels = axes.get_legend_handles_labels()
+    labels = [label.replace("\n", ", ") for label in labels]
+    columns = 2 if max(map(len, labels)) <= 42 else 1
+    width, height = canvas.get_size_inches()
+    rows = -(-len(labels) // columns)
+    canvas.set_size_inches(width, height + 0.135 * rows + 0.1)
+    canvas.legend(handles, labels, loc="outside lower center", ncols=columns,
+                  fontsize=6.5, labelspacing=0.4, handlelength=4)  # fmt: skip
 
 
 def _draw_pair(axes, history: pd.DataFrame, name: str) -> None:

@@ -45,6 +45,30 @@ def test_each_model_of_a_roc_has_a_line_of_its_own(tmp_path, monkeypatch):
     assert labels[0] == "0\nAUC 0.78"  # 7 of 9 pairs
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("count", "pad"), [(6, ""), (7, ""), (30, ""), (30, "x" * 40)])
+def test_the_legend_of_many_models_leaves_the_square_its_room(
+    tmp_path, monkeypatch, count, pad
+):
+    seen, save = [], plots._save
+    monkeypatch.setattr(plots, "_save", lambda c, path: seen.append(c) or save(c, path))
+    figure = metrics.figure(0.8, 0.6, 0.9, n=6, positives=3, level="image", split="val")
+    names = [f"model {k} {pad}" for k in range(count)]
+    plots.plot_roc(dict.fromkeys(names, (TRUTH, SCORE)), tmp_path / "r.png",
+                   figures=dict.fromkeys(names, figure))  # fmt: skip
+    canvas, axes = seen[0], seen[0].axes[0]
+    legends = canvas.legends or [axes.get_legend()]
+    assert len(legends[0].get_texts()) == count + 1  # and chance
+    square, legend = axes.get_window_extent(), legends[0].get_window_extent()
+    assert square.width / canvas.dpi > 4
+    assert 0 <= legend.x0 and legend.x1 <= canvas.bbox.width and legend.y0 >= 0
+    if count > 6:
+        assert legend.y1 < axes.xaxis.label.get_window_extent().y0
+    styles = {(line.get_color(), str(line._unscaled_dash_pattern))
+              for line in axes.lines[1:]}  # fmt: skip
+    assert len(styles) == count
+
+
 def test_roc_of_one_class_is_refused(tmp_path):
     with pytest.raises(metrics.MetricError, match="one class only"):
         plots.plot_roc({"one": ([1, 1], [0.1, 0.2])}, tmp_path / "r.png")
