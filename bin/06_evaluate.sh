@@ -11,7 +11,7 @@
 # the second. The threshold is the one that the model carries. FLAGS go to
 # python -m dm_training.evaluate for the first: --lesions LESIONS.csv,
 # --patch-model PATCH_RUN/best.keras, --audit DIR, --prevalence P, --gallery N (0: none),
-# --title TEXT, --draws N, --seed N, --how mean|max.
+# --title TEXT, --note TEXT, --draws N, --seed N, --how mean|max.
 #
 #   BATCH_SIZE          images at a time             (default: 8)
 #   DM_ENV, DM_PYTHON   the Python environment (see bin/_env.sh)
@@ -40,7 +40,7 @@ while [ $# -gt 0 ]; do
         --lesions | --patch-model | --audit)
             [ -e "${2:?$1 needs a path}" ] || { echo "error: $1 $2: no such file" >&2; exit 2; }
             flags+=("$1" "$2"); shift 2 ;;
-        --prevalence | --gallery | --title | --draws | --seed | --how)
+        --prevalence | --gallery | --title | --note | --draws | --seed | --how)
             flags+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
         *) echo "error: unknown argument $1; see --help" >&2; exit 2 ;;
     esac
@@ -66,6 +66,7 @@ score() {
 predict "$out/predictions.csv"
 predict "$out/predictions_augmented.csv" --tta
 score "$out/predictions_augmented.csv" --out "$out/augmented" --gallery 0
-score "$out/predictions.csv" --out "$out" --compare "$out/predictions_augmented.csv" \
+score "$out/predictions.csv" --out "$out" \
+    --compare "mean of four flips=$out/predictions_augmented.csv" \
     --model "$model" "${flags[@]}"
 exit "$status"

@@ -80,7 +80,7 @@ demo() {
     stage train_whole_image bash "$BIN/05_train_whole_image.sh" film_split/images.csv \
         whole --recipe "$RECIPE" --patch-model-state patch/best.keras
     stage evaluate_film bash "$BIN/06_evaluate.sh" whole/best.keras \
-        film_split/images.csv film_scores --gallery 0
+        film_split/images.csv film_scores --gallery 0 --note "Synthetic images"
     stage train_without_patches bash "$BIN/05_train_whole_image.sh" \
         film_split/images.csv whole_no_patch --recipe "$RECIPE" --match-steps patch whole
 
@@ -96,11 +96,11 @@ demo() {
     stage split_digital bash "$BIN/02_split_patients.sh" digital \
         digital_split --test-share 0.2534 --val-share 0.25
     stage evaluate_before bash "$BIN/06_evaluate.sh" whole/best.keras \
-        digital_split/images.csv digital_before --gallery 0
+        digital_split/images.csv digital_before --gallery 0 --note "Synthetic images"
     stage finetune bash "$BIN/08_finetune_inbreast.sh" whole/best.keras \
         digital_split/images.csv finetuned
     stage evaluate_after bash "$BIN/06_evaluate.sh" finetuned/best.keras \
-        digital_split/images.csv digital_after --gallery 0
+        digital_split/images.csv digital_after --gallery 0 --note "Synthetic images"
     stage imagenet_only bash "$BIN/05_train_whole_image.sh" digital_split/images.csv \
         digital_imagenet --recipe "$RECIPE" --match-steps finetuned
 

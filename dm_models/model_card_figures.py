@@ -24,7 +24,7 @@ _LEVELS = ("image", "breast", "patient")
 _ENDINGS = {"augmented": "mean of four flips",
             "last_epoch": "the training's last epoch, not this model"}  # fmt: skip
 # Of an evaluation: figures of, and differences from, models that are not this one.
-_OTHERS = {"compared": "AUC of another model, named",
+_OTHERS = {"compared": "AUC of other scores, named",
            "paired_differences": "AUC less that of"}  # fmt: skip
 
 Cut = tuple[float | None, float | None]

@@ -43,7 +43,8 @@ class Request:
         columns: Our name -> the name in a plain table.
         augmented: Of run folders take the mean of four flips.
         ensemble: Add the mean of all.
-        fit_on: A table of validation rows for the threshold.
+        fit_on: Tables of validation rows for the threshold: one, or of an ensemble
+            one for each member.
         decision: A model or JSON with a stored threshold. Else the one that a run's
             own model holds is used, unless `fit_on`, `rule` or `augmented` say to fit.
         rule: How a threshold is fitted; None for Youden's.
@@ -55,6 +56,7 @@ class Request:
         gallery: Images of each kind in the gallery; 0 for none.
         localisation: Whether to measure where maps point, if lesions are given.
         title: The report's.
+        notes: What stands on top of the report, such as whose images these are.
     """
 
     sources: Sequence[str | os.PathLike]
@@ -62,7 +64,7 @@ class Request:
     columns: Mapping[str, str] = field(default_factory=dict)
     augmented: bool = False
     ensemble: bool = False
-    fit_on: Path | None = None
+    fit_on: Sequence[Path] = ()
     decision: Path | None = None
     rule: str | None = None
     images: Path | None = None
@@ -74,6 +76,7 @@ class Request:
     gallery: int = 6
     localisation: bool = True
     title: str = ""
+    notes: Sequence[str] = ()
 
 
 def evaluate(request: Request, out: str | os.PathLike, choices=None) -> dict:
@@ -172,6 +175,8 @@ def _wrong(args: argparse.Namespace) -> str:
         return f"{args.out}: holds a metrics.json; --overwrite replaces it"
     if args.decision and (args.fit_on or args.rule):
         return "--decision brings a threshold; --fit-on and --rule fit one: give either"
+    if args.decision and args.ensemble and args.decision.suffix != ".json":
+        return "--decision of one model is not that of a mean: --ensemble takes a JSON"
     if (args.model or args.patch_model) and not args.images:
         return "--model and --patch-model draw maps over images: give --images too"
     return ""
@@ -182,7 +187,7 @@ def _request(args: argparse.Namespace) -> Request:
     columns = {COLUMN_FLAGS[flag]: name for flag, name in given.items() if name}
     names = ("augmented", "ensemble", "fit_on", "decision", "rule", "images", "lesions",
              "audit", "model", "patch_model", "learning_curve", "gallery",
-             "localisation", "title", "split")  # fmt: skip
+             "localisation", "title", "notes", "split")  # fmt: skip
     return Request(sources=[args.predictions, *args.compare], columns=columns,
                    **{name: getattr(args, name) for name in names})  # fmt: skip
 
@@ -222,7 +227,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_threshold(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("operating point, from validation only")
     add = group.add_argument
-    add("--fit-on", type=Path, metavar="CSV", help="rows of split val to fit it on")
+    add("--fit-on", type=Path, nargs="+", default=(), metavar="CSV",
+        help="rows of split val; with --ensemble a table a model")  # fmt: skip
     add("--decision", type=Path, metavar="FILE",
         help="model (.keras), export or JSON that holds one")  # fmt: skip
     add("--rule", help='fit by it: youden (default), "sensitivity 0.90" or '
@@ -234,6 +240,8 @@ def _add_threshold(parser: argparse.ArgumentParser) -> None:
 def _add_report(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what the report may draw on").add_argument
     add("--title")
+    add("--note", action="append", default=[], dest="notes", metavar="TEXT",
+        help="stands on top of the report; may be repeated")  # fmt: skip
     add("--images", type=Path, help="images.csv: pictures, view, density, age, vendor")
     add("--lesions", type=Path, help="lesions.csv: outlines, subgroups by lesion")
     add("--audit", type=Path, help="audit.json of dm-audit, or its folder")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dm_training.report_parts import Bar, Gallery, Section, Table
+from dm_models.decision import Decision
+from dm_training.report_parts import Bar, Gallery, GalleryItem, Section, Table
 
 if TYPE_CHECKING:
     from dm_training.study import Study
@@ -76,15 +77,36 @@ def _gallery(study: Study, nets: _Nets) -> Section:
         patch_contract=nets.patch_contract, number=study.request.gallery,
         say=said.append,
     )  # fmt: skip
+    items = [_with_call(item, study.decision) for item in items]
     text = [
         "The positives of highest and of lowest score, and the negatives of lowest and "
-        "of highest: what the model is surest of, and its worst mistakes. A map shows "
-        "what moves the score; it is no outline of a lesion, and on a negative image "
-        "it is bright somewhere too."
+        "of highest: what the model is surest of, and its worst mistakes. Scores are "
+        "as they come, not calibrated. A map is no outline of a lesion, and on a "
+        "negative image it is bright somewhere too."
     ]
+    if nets.model is not None:
+        text.append("Grad-CAM shows what moves this model's score.")
+    if nets.patch_model is not None:
+        text.append(
+            "The patch heat map shows where the patch classifier, another network than "
+            "the one that gave the score, sees a malignant lesion."
+        )
     return Section("Images to look through", text,
                    galleries=[Gallery(items)] if items else [],
                    notices=list(dict.fromkeys(said)))  # fmt: skip
+
+
+def _with_call(item: GalleryItem, decision: Decision | None) -> GalleryItem:
+    """What the threshold calls an image, where there is one for images."""
+    if decision is None or decision.level != "image":
+        return item
+    if not 0 <= item.facts["score"] <= 1:
+        return item
+    called = bool(decision.calls([item.facts["score"]])[0])
+    return replace(item, facts={
+        "score": item.facts["score"], "called": "positive" if called else "negative",
+        **item.facts,
+    })  # fmt: skip
 
 
 def _localised(study: Study, nets: _Nets) -> dict:
@@ -121,10 +143,11 @@ def _mappers(nets: _Nets) -> list:
 
 def _localisation(found: Mapping) -> Section:
     rows, maps = [], found["maps"]
+    alike = all(f["any_chance"] == f["malignant_chance"] for f in maps.values())
     for kind, facts in maps.items():
         for lesions, words in _MAP_WORDS.items():
             figure, chance = facts[lesions], facts[f"{lesions}_chance"]
-            if figure is not None:
+            if figure is not None and not (alike and lesions == "malignant"):
                 rows.append([f"{kind}, {words}", figure, Bar(figure), f"{chance:.3f}",
                              figure["n"]])  # fmt: skip
     steps = ", ".join(
@@ -138,5 +161,10 @@ def _localisation(found: Mapping) -> Section:
         f"(the lesions' share of its area). From cell to cell, in pixels: {steps}."
     )
     columns = ["map points at", "share of images", "", "by chance", "n"]
-    return Section("Where the maps point", [text], [Table(columns, rows)],
+    said = (
+        "Every outlined lesion of these images counts as malignant: the source has no "
+        "pathology of single lesions, or they have no others."
+    )
+    text = [text, said] if alike else [text]
+    return Section("Where the maps point", text, [Table(columns, rows)],
                    notices=failed)  # fmt: skip

@@ -68,12 +68,12 @@ def plot_roc(
 
 
 def plot_history(history: pd.DataFrame, path: str | os.PathLike) -> Path:
-    """Loss and, below it, every other measure that has a `val_` twin, over the epochs.
+    """Loss and, below it, every other measure on validation, over the epochs.
 
     Args:
-        history: One row an epoch: `loss`, `val_loss`, and pairs such as `auc` and
-            `val_auc`. Rows count as epochs 1, 2, ... in their order; a line is drawn
-            where `stage` changes.
+        history: One row an epoch: `loss`, `val_loss`, and others such as `val_auc`,
+            with `auc` of training where there is one. Rows count as epochs 1, 2, ...
+            in their order; a line is drawn where `stage` changes.
         path: The PNG to write.
 
     Raises:
@@ -81,7 +81,8 @@ def plot_history(history: pd.DataFrame, path: str | os.PathLike) -> Path:
     """
     if not len(history) or "loss" not in history:
         raise metrics.MetricError("a history needs a column loss and at least one row")
-    pairs = [name for name in history if f"val_{name}" in history and name != "loss"]
+    watched = [name[4:] for name in history if name.startswith("val_")]
+    pairs = [name for name in watched if name != "loss"]
     with rc_context(_STYLE):
         canvas = Figure(figsize=(6.4, 2.4 * (1 + len(pairs))), layout="constrained")
         panels = canvas.subplots(1 + len(pairs), 1, sharex=True, squeeze=False)[:, 0]
@@ -225,7 +226,9 @@ def _legend_below(canvas: Figure, axes) -> None:
 def _draw_pair(axes, history: pd.DataFrame, name: str) -> None:
     epochs = np.arange(1, len(history) + 1)
     alone = "o" if len(history) == 1 else None
-    axes.plot(epochs, history[name], color=COLOURS[0], marker=alone, label="training")
+    if name in history:
+        axes.plot(epochs, history[name], color=COLOURS[0], marker=alone,
+                  label="training")  # fmt: skip
     if f"val_{name}" in history:
         axes.plot(epochs, history[f"val_{name}"], color=COLOURS[1], linestyle="--",
                   marker="s", markersize=3.5, label="validation")  # fmt: skip

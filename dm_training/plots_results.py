@@ -245,7 +245,7 @@ def _draw_classes(axes, truth, scores, threshold: float, unit: str) -> None:
               label=f"positive ({truth.sum()})", **shared)  # fmt: skip
     axes.axvline(threshold, color=_DARK, linestyle="--", linewidth=1.3,
                  label=f"threshold {threshold:.3g}")  # fmt: skip
-    axes.set(xlabel="score", ylabel=unit, xlim=ends)
+    axes.set(xlabel="score, calibrated as the threshold is", ylabel=unit, xlim=ends)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 

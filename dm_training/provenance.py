@@ -6,13 +6,15 @@ made its figures, so that another can make them again.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dm_preprocess import tables
 from dm_training.report_parts import Section, Table
 from dm_training.runs import RunError, read_json
+from dm_training.scored import Scored
 
 _MINUTE, _HOUR = 60, 3600
 # Findings that list patient ids; a report names none.
@@ -26,6 +28,24 @@ def run_table(runs: Mapping[str, Path]) -> Table | None:
     labels = list(dict.fromkeys(label for each in facts.values() for label in each))
     rows = [[label, *(each.get(label) for each in facts.values())] for label in labels]
     return Table(["", *facts], rows, "Training") if rows else None
+
+
+def scores_table(
+    models: Sequence[Scored], split: str, fit_on: Sequence[Path] = ()
+) -> Table:
+    """The tables that figures come from, each with the head of its SHA-256."""
+    rows = [
+        [model.name, model.path.name, len(model.rows), split, _digest(model.path)]
+        for model in models if not model.members
+    ]  # fmt: skip
+    rows += [["to fit on", path.name, None, "val", _digest(path)] for path in fit_on]
+    mean = next((model for model in models if model.members), None)
+    caption = f"Scores; {mean.name}: {', '.join(mean.members)}" if mean else "Scores"
+    return Table(["model", "table", "rows", "split", "SHA-256"], rows, caption)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
 
 
 def data_table(images: Path | None) -> Table | None:
@@ -133,7 +153,7 @@ def _run_facts(run: Path) -> dict:
         "recipe": flags.get("recipe"),
         "starts from": Path(start).parent.name + "/" + Path(start).name if start
         else None,
-        "seed": config.get("seed"),
+        "seed": _text(config.get("seed")),
         "image size": f"{size[0]} x {size[1]}" if size else None,
         "batch, precision": f"{config.get('train_batch')}, {config.get('precision')}",
         "women in one split only": config.get("patients"),
@@ -144,6 +164,11 @@ def _run_facts(run: Path) -> dict:
         f"{versions.get('cpus')} cores, {devices.get('backend')}",
     }  # fmt: skip
     return {label: fact for label, fact in facts.items() if fact is not None}
+
+
+def _text(value) -> str | None:
+    """A seed is a name, no quantity: 2026, not 2,026."""
+    return None if value is None else str(value)
 
 
 def time_text(seconds: float | None) -> str | None:

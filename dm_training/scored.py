@@ -33,6 +33,8 @@ class Scored:
         left_out: Rows of the table that are not among them, counted by reason.
         validation: Labelled rows of split val, None where there are none.
         run: The run folder, None for a plain table.
+        members: Of an ensemble, the names of the models averaged.
+        unsplit: Whether the table names no split and was taken whole.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Scored:
     left_out: Mapping[str, int]
     validation: pd.DataFrame | None = None
     run: Path | None = None
+    members: tuple[str, ...] = ()
+    unsplit: bool = False
 
 
 def read_scored(
@@ -131,7 +135,8 @@ def _read_one(name, path: Path, split: str, columns, augmented: bool) -> Scored:
     if not path.is_dir():
         frame = read_scores(path, columns)
         rows, left = select_rows(frame, split, where=str(path))
-        return Scored(name, path, rows, left, _validation(frame, path))
+        unsplit = bool((texts(frame["split"]) == "").all())
+        return Scored(name, path, rows, left, _validation(frame, path), unsplit=unsplit)
     suffix = "_augmented" if augmented else ""
     table = path / f"predictions_{split}{suffix}.csv"
     if not table.is_file():

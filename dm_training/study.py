@@ -96,8 +96,14 @@ class Study:
         women = f" of {counts['women']} women" if counts["women"] else ""
         return (
             f"{counts['images']} images{women}, {counts['positives']} positive, "
-            f"{self.choices.split} split. {self.interval_text()}."
+            f"{self.split_text()}. {self.interval_text()}."
         )
+
+    def split_text(self) -> str:
+        """Of which split the rows are, and whether the table says so."""
+        if self.models[0].unsplit:
+            return f"split not given (taken as {self.choices.split})"
+        return f"{self.choices.split} split"
 
 
 def open_study(request: Request, choices: Choices) -> Study:
@@ -164,7 +170,9 @@ def _averaged(models: list[Scored]) -> Scored:
         validation = ensemble.average_predictions(
             {m.name: m.validation for m in models}, name=name
         )
-    return replace(models[0], name=name, rows=rows, validation=validation, run=None)
+    members = tuple(model.name for model in models)
+    return replace(models[0], name=name, rows=rows, validation=validation, run=None,
+                   members=members)  # fmt: skip
 
 
 def _decision(model: Scored, request: Request, choices: Choices):
@@ -178,13 +186,28 @@ def _decision(model: Scored, request: Request, choices: Choices):
         decision, why_not = evaluation.stored_decision(own, split)
         if decision or split == "val":
             return decision, why_not
-    validation = model.validation
-    if request.fit_on:
-        validation = scored.read_validation(request.fit_on, request.columns)
+    validation = _fit_on(request) if request.fit_on else model.validation
     if validation is not None and request.images:
         validation = scored.with_women(validation, tables.read_images(request.images))
     return evaluation.fitted_decision(
         model.rows, validation, rule=request.rule or DEFAULT_RULE, split=split
+    )
+
+
+def _fit_on(request: Request) -> pd.DataFrame:
+    """The rows given to fit on: of an ensemble, the mean of every member's."""
+    given = [scored.read_validation(path, request.columns) for path in request.fit_on]
+    wanted = len(request.sources) if request.ensemble else 1
+    if len(given) != wanted:
+        raise metrics.MetricError(
+            f"--fit-on takes one table for each model whose scores are averaged, in "
+            f"their order: {wanted}, received {len(given)}; one member's scores would "
+            "set a threshold on another scale"
+        )
+    if not request.ensemble:
+        return given[0]
+    return ensemble.average_predictions(
+        {f"table {number}": rows for number, rows in enumerate(given, 1)}
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dm_models.decision import Decision, scaled_scores
 from dm_preprocess.tables import TableError
 from dm_training import (
     calibration,
@@ -20,6 +21,7 @@ from dm_training import (
     plots,
     plots_results,
     provenance,
+    subgroups,
 )
 from dm_training.report_parts import (
     Bar,
@@ -55,7 +57,7 @@ def study_sections(
         _results(study),
         _roc(study, folder, stem), _compared(study),
         _operating(study, folder, stem), _calibration(study, folder, stem),
-        _subgroups(study, folder, stem), _learning_curve(study),
+        _subgroup_section(study, folder, stem), _learning_curve(study),
         *pictures, _run(study), _training(study),
         *provenance.audit_sections(study.request.audit, _converted(study)),
     ]  # fmt: skip
@@ -70,7 +72,7 @@ def _headed(section: Section, prefix: str) -> Section:
 def _results(study: Study) -> Section:
     figures = study.figures
     shown = {f"AUC, {level} level": f for level, f in figures["auc"].items()}
-    shown |= {"AUC per image, DeLong": figures["auc_delong"]}
+    shown |= {"AUC per image, DeLong's interval": figures["auc_delong"]}
     shown |= {"partial AUC, specificity 0.80 to 1": figures["partial_auc"]}
     for name, of in (("sensitivity", "specificity"), ("specificity", "sensitivity")):
         shown |= {f"{name} at {of} {at}": figure
@@ -82,12 +84,29 @@ def _results(study: Study) -> Section:
             headline[f"{name} at the operating point"] = point[name]
     text = (
         "A sensitivity at a given specificity is read off these very images: it "
-        "describes the curve, and is no operating point."
+        "describes the curve, and is no operating point. The partial AUC is "
+        "standardised (McClish): 0.5 is chance. DeLong's interval takes images as "
+        "independent."
     )
     missing = [f"No figure per {level}: {f['reason']}."
                for level, f in figures["levels"].items() if "reason" in f]  # fmt: skip
-    return Section("Results", [text, *missing], [figure_table(shown)],
-                   headlines=[Headline(headline)])  # fmt: skip
+    return Section("Results", [text, _levels_text(study), *missing],
+                   [figure_table(shown)], headlines=[Headline(headline)],
+                   notices=list(study.request.notes))  # fmt: skip
+
+
+def _levels_text(study: Study) -> str:
+    """How images make breasts and women, and which level there is none of, and why."""
+    found, rows = study.figures["auc"], study.rows
+    if "patient" not in found:
+        return "Image level only: the table names no women."
+    how = {"mean": "mean", "max": "highest score"}[study.choices.how]
+    said = f"The score of a breast or a woman is the {how} of her images."
+    if "breast" not in study.figures["levels"]:
+        return f"{said} No breast level: the table names no sides."
+    if len(metrics.aggregate(rows, "breast")) == rows["patient_id"].nunique():
+        return f"{said} Every woman has one breast here: the two levels are the same."
+    return said
 
 
 def _roc(study: Study, folder: Path, stem: str) -> Section:
@@ -106,17 +125,22 @@ def _compared(study: Study) -> Section | None:
         return None
     women = metrics.has_patients(study.rows)
     test = "the bootstrap of women" if women else "DeLong's test (no women are named)"
-    rows = [[study.name, study.figures["auc"]["image"], None, None, None]]
+    rows = [[study.name, study.figures["auc"]["image"], None, None, None, None]]
     for name, pair in pairs.items():
         plain = {key: pair[key] for key in ("value", "low", "high")} | {"p": None}
-        rows.append([name, study.figures["compared"][name], plain,
-                     f"{pair['p']:.3g}", f"{pair['p_holm']:.3g}"])  # fmt: skip
+        found = [_p(pair[key]) for key in ("p", "p_holm", "p_delong")]
+        rows.append([name, study.figures["compared"][name], plain, *found])
     text = (
         f"AUC of {study.name} less that of each other model on the same images; p from "
-        f"{test}, and adjusted by Holm for all comparisons in the table."
+        f"{test}, and adjusted by Holm for all comparisons in the table; beside it "
+        "DeLong's, which takes images as independent."
     )
-    columns = ["model", "AUC per image", "difference", "p", "p, Holm"]
+    columns = ["model", "AUC per image", "difference", "p", "p, Holm", "p, DeLong"]
     return Section("Models compared", [text], [Table(columns, rows)])
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _operating(study: Study, folder: Path, stem: str) -> Section:
@@ -129,16 +153,22 @@ def _operating(study: Study, folder: Path, stem: str) -> Section:
              "ppv_at_prevalence": f"PPV {at}",
              "npv_at_prevalence": f"NPV {at}"}  # fmt: skip
     shown = {words[name]: point[name] for name in words if point.get(name)}
+    prevalence = (
+        f"The prevalence is taken per {decision.level}, as sensitivity and "
+        "specificity are."
+    )
+    said = [prevalence] if "prevalence" in point else []
     text = (
         f"Threshold {decision.threshold:.4f} on the calibrated probability "
-        f"(temperature {decision.temperature:.3g}), rule {decision.rule!r}, "
+        f"(temperature {decision.temperature:.3g}), which is {_raw(decision):.4f} on "
+        f"the score as it comes; rule {decision.rule!r}, "
         f"{decision.level} level, "
         f"{_fitted_text(decision.fitted_on)}; applied here as it is."
     )
     cells = point["confusion"]
     table = Table(
-        ["", "called positive", "called negative"],
-        [["cancer", cells["tp"], cells["fn"]], ["no cancer", cells["fp"], cells["tn"]]],
+        ["", "called negative", "called positive"],
+        [["no cancer", cells["tn"], cells["fp"]], ["cancer", cells["fn"], cells["tp"]]],
         f"Calls, {decision.level} level",
     )
     units = operating_point.calibrated_units(study.rows, decision)
@@ -148,9 +178,14 @@ def _operating(study: Study, folder: Path, stem: str) -> Section:
         unit={"image": "images", "breast": "breasts", "patient": "women"}[
             decision.level],
     )  # fmt: skip
-    return Section("Operating point", [text], [figure_table(shown), table],
+    return Section("Operating point", [text, *said], [figure_table(shown), table],
                    [Picture(path, "Scores of both classes, the threshold, and the "
                             "calls that it makes", wide=True)])  # fmt: skip
+
+
+def _raw(decision: Decision) -> float:
+    """The threshold on scores that are not calibrated."""
+    return float(scaled_scores([decision.threshold], 1 / decision.temperature)[0])
 
 
 def _fitted_text(fitted: Mapping) -> str:
@@ -182,16 +217,22 @@ def _calibration(study: Study, folder: Path, stem: str) -> Section:
         for name, words in zip(("as_scored", "after_temperature"), scores, strict=False)
     ]  # fmt: skip
     columns = ["", "Brier score", "calibration error", "intercept", "slope"]
+    worse = "after_temperature" in facts and (
+        facts["after_temperature"]["brier"]["value"]
+        >= facts["as_scored"]["brier"]["value"]
+    )
+    said = ["The temperature did not better the Brier score here."] if worse else []
     text = (
         "Of images scored p, a share p should be cancers; the share of cancers in "
-        "this table is not that of a screening population. Intercept 0 and slope 1 are "
-        "right."
+        "this table is not that of a screening population. Calibration error: mean gap "
+        "over 10 bins of equal count. Intercept 0 and slope 1 would be perfect."
     )
-    return Section("Calibration", [text], [Table(columns, rows)],
-                   [Picture(path, "Share of cancers over the score")])  # fmt: skip
+    return Section("Calibration", [text, *said], [Table(columns, rows)],
+                   [Picture(path, "Share of cancers over the score, with Wilson's "
+                            "intervals (images as independent)")])  # fmt: skip
 
 
-def _subgroups(study: Study, folder: Path, stem: str) -> Section | None:
+def _subgroup_section(study: Study, folder: Path, stem: str) -> Section | None:
     groups = study.figures["subgroups"]
     if not any(one["auc"] for one in groups):
         return None
@@ -204,17 +245,18 @@ def _subgroups(study: Study, folder: Path, stem: str) -> Section | None:
         lines.append((str(one["group"]), one["auc"], one["warning"]))
         bar = Bar(one["auc"]) if one["auc"] else None
         rows.append([f"{column} {one['group']}", one["auc"], bar, one["n"],
-                     one["positives"], one["warning"]])  # fmt: skip
+                     one["positives"], one["women"], one["warning"]])  # fmt: skip
     path = plots_results.plot_forest(
         lines, folder / f"{stem}subgroups.png", reference=study.figures["auc"]["image"]
     )
-    columns = ["group", "AUC per image", "", "n", "positive", "note"]
-    text = (
-        "A lesion's group holds the images, positive and negative, whose worst lesion "
-        "is of that kind, and the negatives without any. Nothing is adjusted for "
-        "looking at many groups."
-    )
-    return Section("Subgroups", [text], [Table(columns, rows)],
+    columns = ["group", "AUC per image", "", "n", "positive", "women", "note"]
+    text = ["Nothing is adjusted for looking at many groups."]
+    if any(one["column"] in subgroups.LESION_COLUMNS for one in groups):
+        text.append(
+            "A lesion's group holds the images, positive and negative, whose worst "
+            "lesion is of that kind, and the negatives without any."
+        )
+    return Section("Subgroups", text, [Table(columns, rows)],
                    [Picture(path, "AUC by subgroup", wide=True)])  # fmt: skip
 
 
@@ -254,11 +296,16 @@ def _read_curve(path: Path) -> pd.DataFrame:
 
 def _run(study: Study) -> Section | None:
     runs = {m.name: m.run for m in study.models if m.run is not None}
-    shown = [provenance.run_table(runs), provenance.data_table(study.request.images)]
+    shown = [
+        provenance.scores_table(study.models, study.choices.split,
+                                study.request.fit_on),
+        provenance.run_table(runs), provenance.data_table(study.request.images),
+    ]  # fmt: skip
     left = study.models[0].left_out
     text = (
-        f"Scores: {study.models[0].path.name}; left out {left['no_truth']} row(s) "
-        f"without a truth and {left['other_split']} of other splits."
+        f"Left out: {left['no_truth']} row(s) without a truth and "
+        f"{left['other_split']} of other splits. {study.interval_text()}; of an AUC, "
+        "the draws' deviation on the logit scale."
     )
     return Section("What was run", [text], [t for t in shown if t is not None])
 

@@ -9,8 +9,9 @@ Against all negatives a model that merely knows a mass from a calcification woul
 An image whose worst lesions are of two kinds, mass and calcification, is in both
 groups. Where every negative has a lesion, as in CBIS-DDSM, none is shared by all.
 
-Small groups prove little: fewer than 10 of a class carry a warning, one class alone has
-no AUC, and several groups are several questions (`comparison.adjust_p`).
+Small groups prove little: fewer than 10 of a class, or of its women, carry a warning,
+one class alone has no AUC, and several groups are several questions
+(`comparison.adjust_p`).
 """
 
 from __future__ import annotations
@@ -201,13 +202,18 @@ def _measure(
     if women == 1:
         return Subgroup(*about, None, "one woman only: there is no interval")
     found = auc_figure(rows, level, split, how=how, n=n, seed=seed)
-    return Subgroup(*about, found, _warning(positives, count - positives))
+    return Subgroup(*about, found, _warning(rows, positives, count - positives))
 
 
-def _warning(positives: int, negatives: int) -> str:
+def _warning(rows: pd.DataFrame, positives: int, negatives: int) -> str:
     for count, name in ((positives, "positives"), (negatives, "negatives")):
         if count < FEW:
             return f"only {count} {name}: read with care"
+    if has_patients(rows):
+        for truth, name in ((1, "a positive"), (0, "a negative")):
+            women = rows.loc[rows["y_true"] == truth, "patient_id"].nunique()
+            if women < FEW:
+                return f"only {women} women with {name}: read with care"
     return ""
 
 

@@ -79,6 +79,10 @@ def _settings(options, parts):
 
     scale = SCALES[options.scale]
     sources = {"--cbis-ddsm": options.cbis_ddsm, "--inbreast": options.inbreast}
+    if options.dry_run:  # nothing is read then
+        sources = {}
+        options.cbis_ddsm = options.cbis_ddsm or _unnamed(scale, "CBIS-DDSM")
+        options.inbreast = options.inbreast or _unnamed(scale, "INbreast")
     for flag, folder in sources.items():
         needed = flag == "--cbis-ddsm" or bool(_WITH_DIGITAL & set(parts))
         if folder is None and needed and scale.phantoms is None:
@@ -99,6 +103,11 @@ def _settings(options, parts):
         inbreast=options.inbreast and options.inbreast.absolute(),
         weights={net: str(f.absolute()) for net, f in weights.items() if f},
     )  # fmt: skip
+
+
+def _unnamed(scale, name: str) -> Path | None:
+    """What a dry run calls a folder that was not named; the demo needs none."""
+    return None if scale.phantoms else Path(name)
 
 
 def _write_commands(plan, out: Path) -> None:

@@ -40,8 +40,10 @@ def data(tmp_path):
         rows.append(ids | {"split": "test", "label": k % 2, "path": f"{k}.png"})
         box = {"row0": 20, "col0": 20, "row1": 60, "col1": 60}
         if k % 2:
-            lesions.append(ids | box | {"lesion_id": k, "abnormality": "mass",
-                                        "malignant": 1})  # fmt: skip
+            mass = ids | {"abnormality": "mass"}
+            lesions.append(mass | box | {"lesion_id": k, "malignant": 1})
+            other = {"row0": 60, "col0": 20, "row1": 80, "col1": 40}
+            lesions.append(mass | other | {"lesion_id": 10 + k, "malignant": 0})
     frame = pd.DataFrame(rows)
     frame.to_csv(tmp_path / "images.csv", index=False)
     pd.DataFrame(lesions).to_csv(tmp_path / "lesions.csv", index=False)
@@ -78,6 +80,33 @@ def test_without_nets_there_are_images_and_outlines_and_no_localisation(data):
     assert found == {} and set(sections) == {"Images to look through"}
     (gallery,) = sections["Images to look through"].galleries
     assert {n for item in gallery.items for n in item.overlays} == {"outlines"}
+
+
+def test_lesions_that_all_count_as_malignant_are_measured_once_and_it_is_said(
+    models, data
+):
+    lesions = pd.read_csv(data / "lesions.csv").assign(malignant=1)
+    lesions.to_csv(data / "lesions.csv", index=False)
+    sections, _ = shown(data, lesions=data / "lesions.csv",
+                        patch_model=models / "patch.keras")  # fmt: skip
+    section = sections["Where the maps point"]
+    assert [row[0] for row in section.tables[0].rows] == [
+        "patch heat map, any outlined lesion"
+    ]
+    assert "counts as malignant" in section.paragraphs[1]
+
+
+def test_images_say_what_the_threshold_calls_them(data):
+    from dm_models.decision import Decision
+
+    path = data / "decision.json"
+    path.write_text(Decision(0.5).to_json())
+    sections, _ = shown(data, decision=path)
+    (gallery,) = sections["Images to look through"].galleries
+    called = {i.name: (i.facts["score"], i.facts["called"]) for i in gallery.items}
+    assert all((score >= 0.5) == (call == "positive")
+               for score, call in called.values())  # fmt: skip
+    assert {call for _, call in called.values()} == {"positive", "negative"}
 
 
 def test_localisation_can_be_left_out(models, data):

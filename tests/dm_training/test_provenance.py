@@ -26,7 +26,7 @@ def test_a_runs_table_says_what_its_folder_says(tmp_path):
     found = dict(table.rows)
     assert found["recipe"] == "vgg16-s10-256x1+128x1"
     assert found["starts from"] == "patch/b.keras"  # no path of this machine
-    assert found["seed"] == 7 and found["time"] == "90 s"
+    assert found["seed"] == "7" and found["time"] == "90 s"
     assert found["epochs (best)"] == "5 (4)"
     assert found["device"] == "cpu, 2 cores, tensorflow"
 

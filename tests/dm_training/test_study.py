@@ -60,7 +60,7 @@ def test_a_run_brings_its_threshold_recipe_and_split(tmp_path):
     assert found.decision.fitted_on["split"] == "val"
     assert found.figures["operating_point"]["confusion"]
     sections = {s.title: s for s in study_sections(found, tmp_path)}
-    cells = dict(sections["What was run"].tables[0].rows)
+    cells = dict(sections["What was run"].tables[1].rows)
     assert cells["recipe"] == "vgg16-s10-256x1+128x1"
 
 
@@ -83,9 +83,9 @@ def test_an_ensemble_of_one_is_refused(tmp_path):
 
 
 def test_subgroups_come_from_the_image_table_and_small_ones_are_marked(tmp_path):
-    frame = table(tmp_path / "p.csv", "test")
+    frame = table(tmp_path / "p.csv", "test", women=30)
     images = frame[["image_id", "patient_id"]].assign(
-        path="x.png", density=["1"] * 4 + ["2"] * 36
+        path="x.png", density=["1"] * 4 + ["2"] * 56
     )
     images.to_csv(tmp_path / "images.csv", index=False)
     request = Request([tmp_path / "p.csv"], images=tmp_path / "images.csv", gallery=0)
@@ -95,7 +95,7 @@ def test_subgroups_come_from_the_image_table_and_small_ones_are_marked(tmp_path)
     assert groups["density", "1"]["positives"] == 2
     assert groups["density", "1"]["warning"] == "only 2 positives: read with care"
     assert groups["density", "2"]["warning"] == ""
-    assert groups["view", "CC"]["n"] == 20
+    assert groups["view", "CC"]["n"] == 30
 
 
 def test_a_learning_curve_without_its_table_is_refused(tmp_path):
@@ -212,7 +212,7 @@ def test_women_of_the_image_table_are_compared_with_those_fitted_on(tmp_path):
     both = pd.concat([test, val]).assign(path="x.png", patient_id=same + same)
     images = both[["image_id", "patient_id", "path", "split"]]
     images.to_csv(tmp_path / "images.csv", index=False)
-    request = Request([tmp_path / "t.csv"], fit_on=tmp_path / "v.csv", gallery=0,
+    request = Request([tmp_path / "t.csv"], fit_on=[tmp_path / "v.csv"], gallery=0,
                       images=tmp_path / "images.csv")  # fmt: skip
     with pytest.raises(MetricError, match="20 patient_id.* would flatter"):
         study.open_study(request, FAST)
@@ -266,3 +266,61 @@ def test_single_and_augmented_predictions_have_no_mean(tmp_path, capsys):
                "--ensemble", "--out", str(tmp_path / "out")]  # fmt: skip
     assert main(command) == 2
     assert "flips must be alike" in capsys.readouterr().err
+
+
+def test_an_ensembles_threshold_needs_every_members_validation_rows(tmp_path, capsys):
+    for seed, name in enumerate("ab"):
+        table(tmp_path / f"{name}.csv", "test", seed=seed)
+        table(tmp_path / f"{name}_val.csv", "val", seed=seed + 5)
+    paths = [tmp_path / f"{name}.csv" for name in "ab"]
+    fit_on = [tmp_path / f"{name}_val.csv" for name in "ab"]
+    with pytest.raises(MetricError, match="in their order: 2, received 1"):
+        study.open_study(Request(paths, ensemble=True, fit_on=fit_on[:1]), FAST)
+    found = study.open_study(Request(paths, ensemble=True, fit_on=fit_on), FAST)
+    scores = [pd.read_csv(path)["y_score"] for path in fit_on]
+    mean = pd.read_csv(fit_on[0]).assign(y_score=(scores[0] + scores[1]) / 2)
+    from dm_training.operating_point import fit_operating_point
+
+    expected = fit_operating_point(mean)
+    assert found.decision.threshold == pytest.approx(expected.threshold)
+    assert found.decision.temperature == pytest.approx(expected.temperature)
+    command = [str(paths[0]), "--compare", str(paths[1]), "--ensemble",
+               "--decision", "one.keras", "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(command) == 2
+    assert "not that of a mean" in capsys.readouterr().err
+
+
+def test_a_table_without_a_split_is_not_called_the_test_split(tmp_path):
+    table(tmp_path / "p.csv", "")
+    found = study.open_study(Request([tmp_path / "p.csv"]), FAST)
+    assert "split not given (taken as test)" in found.lead()
+    table(tmp_path / "q.csv", "test")
+    found = study.open_study(Request([tmp_path / "q.csv"]), FAST)
+    assert "test split" in found.lead()
+
+
+def test_the_report_says_how_levels_are_made_and_which_there_are_not(tmp_path):
+    def said(**columns):
+        table(tmp_path / "p.csv", "test", **columns)
+        found = study.open_study(Request([tmp_path / "p.csv"]), FAST)
+        sections = {s.title: s for s in study_sections(found, tmp_path)}
+        return sections["Results"].paragraphs[1]
+
+    assert "mean of her images. Every woman has one breast" in said()
+    assert "No breast level: the table names no sides" in said(laterality="")
+    assert said(patient_id="") == "Image level only: the table names no women."
+    both = said(laterality=["L", "R"] * 20)
+    assert both == "The score of a breast or a woman is the mean of her images."
+
+
+def test_notes_and_the_sources_of_scores_stand_in_the_report(tmp_path):
+    import hashlib
+
+    table(tmp_path / "p.csv", "test")
+    request = Request([tmp_path / "p.csv"], notes=["Synthetic images"])
+    found = study.open_study(request, FAST)
+    sections = {s.title: s for s in study_sections(found, tmp_path)}
+    assert sections["Results"].notices == ["Synthetic images"]
+    row = sections["What was run"].tables[0].rows[0]
+    digest = hashlib.sha256((tmp_path / "p.csv").read_bytes()).hexdigest()
+    assert row == ["p", "p.csv", 40, "test", digest[:12]]

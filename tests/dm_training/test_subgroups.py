@@ -57,8 +57,11 @@ def test_numbers_name_groups_without_a_point():
 
 
 def test_few_of_a_class_carry_a_warning():
-    rows = prediction_table(18)  # 18 positives in 9 women
+    rows = prediction_table(20)  # 20 positives in 10 women
     assert subgroup_figures(rows, ["laterality"], **FAST)[0].warning == ""
+    rows = prediction_table(18)
+    warned = subgroup_figures(rows, ["laterality"], **FAST)[0].warning
+    assert warned == "only 9 women with a positive: read with care"
     one = subgroup_figures(rows, ["view"], **FAST)[0]
     assert one.warning == "only 9 positives: read with care" and one.figure
     fewer = rows.drop(rows.index[rows["y_true"] == 0][:10])
