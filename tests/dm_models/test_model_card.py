@@ -195,7 +195,7 @@ def test_no_path_and_no_id_reaches_a_card(subject):
     }  # fmt: skip
     card = render_card(subject, [Evidence("e", metrics, CONFIG)], name="m")
     assert "secret" not in card and "P_00018" not in card
-    assert "| AUC of another model, named other (2) | 0.61" in card
+    assert "| AUC of other scores, named other (2) | 0.61" in card
     assert "| AUC less that of other | +0.04 (−0.06 to +0.09), p = 0.020 |" in card
 
 
