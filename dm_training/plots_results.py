@@ -92,7 +92,7 @@ def plot_learning_curve(
     named = curve.assign(model="fine-tuned") if "model" not in curve else curve
     models = dict(tuple(named.groupby("model", sort=False)))
     with rc_context(STYLE):
-        canvas = Figure(figsize=(_WIDE, 4.0), layout="constrained")
+        canvas = Figure(figsize=(_WIDE, 4.6), layout="constrained")
         axes = canvas.add_subplot()
         published = published or {}
         names = dict.fromkeys([*models, *published])
@@ -109,7 +109,7 @@ def plot_learning_curve(
             axes.set_xticks(sizes)
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="best")
+        canvas.legend(loc="outside lower left", ncols=2)
         return save(canvas, path)
 
 

@@ -254,7 +254,7 @@ def _ran(results: Results, stage: str) -> str:
 
 def _used(results: Results, row: str) -> str:
     scale = results.settings.scale
-    return scale.net_used(row) if scale.is_trained(row) else "none"
+    return scale.net_used(row) if scale.is_trained(row) else "not trained"
 
 
 def _epochs(found: Mapping) -> str | None:

@@ -19,6 +19,8 @@ from dm_training.runs import RunError, read_json, write_json
 from dm_training.study import footer
 
 SUMMARY = "paper.json"
+# What a page has no room for; tables/ and the terminal have it.
+_NARROW = ("built", "status", "epochs", "paper_epochs", "paper_images")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def sections_of(findings: Findings) -> list[Section]:
             "figure3" if table.part == "ensemble" else table.part, ()
         )
         out.append(Section(table.title, table.notes,
-                           [tables.as_report_table(table, leave_out=("built",))],
+                           [tables.as_report_table(table, leave_out=_NARROW)],
                            shown))  # fmt: skip
     if "figure2" in findings.parts:
         out.append(_figure_2(findings))

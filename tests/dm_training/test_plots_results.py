@@ -26,8 +26,10 @@ def texts(canvas):
     return [text.get_text() for axes in canvas.axes for text in axes.texts]
 
 
-def legend(axes):
-    return [text.get_text() for text in axes.get_legend().get_texts()]
+def legend(drawn):
+    """The names in the legend of axes, or of a whole figure."""
+    found = drawn.legends[0] if hasattr(drawn, "legends") else drawn.get_legend()
+    return [text.get_text() for text in found.get_texts()]
 
 
 def is_drawn(path):
@@ -156,7 +158,7 @@ def test_a_learning_curve_shows_every_draw_and_their_mean(tmp_path, canvases):
     draws, mean = points_of(canvases[0].axes[0])
     assert draws == [[20, 0.8], [20, 0.9], [40, 0.9], [40, 0.94]]
     assert mean == [pytest.approx([20, 0.85]), pytest.approx([40, 0.92])]
-    assert legend(canvases[0].axes[0]) == ["fine-tuned: 2 draws and their mean"]
+    assert legend(canvases[0]) == ["fine-tuned: 2 draws and their mean"]
 
 
 def test_the_model_as_it_is_stands_as_a_line_and_the_paper_beside(tmp_path, canvases):
@@ -168,7 +170,7 @@ def test_the_model_as_it_is_stands_as_a_line_and_the_paper_beside(tmp_path, canv
     )  # fmt: skip
     axes = canvases[0].axes[0]
     assert axes.lines[0].get_ydata() == [0.6, 0.6]
-    assert legend(axes) == [
+    assert legend(canvases[0]) == [
         "net", "other, published", "net, published", "before fine-tuning"
     ]  # fmt: skip
     lines = {line.get_label(): line for line in axes.lines}

@@ -108,7 +108,7 @@ def test_the_demo_never_calls_a_small_net_by_the_papers_name(tmp_path):
     table = comparisons.image_table(results(tmp_path, scales.DEMO), "table3")
     untrained, best = (row_of(table, n) for n in ("vgg16-s10-512x1",
                                                   "vgg16-s10-256x1+128x1"))  # fmt: skip
-    assert untrained["used"] == "none"
+    assert untrained["used"] == "not trained"
     assert untrained["status"] == "not trained"
     assert untrained["built"] == "19,439,426 weights, loss 2.75"
     assert best["used"].startswith("SqueezeNet B")
