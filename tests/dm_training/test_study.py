@@ -324,3 +324,16 @@ def test_notes_and_the_sources_of_scores_stand_in_the_report(tmp_path):
     row = sections["What was run"].tables[0].rows[0]
     digest = hashlib.sha256((tmp_path / "p.csv").read_bytes()).hexdigest()
     assert row == ["p", "p.csv", 40, "test", digest[:12]]
+
+
+def test_the_threshold_is_given_on_the_scores_own_scale_too(tmp_path):
+    from dm_models.decision import Decision
+
+    table(tmp_path / "p.csv", "test")
+    (tmp_path / "d.json").write_text(Decision(0.75, temperature=2.0).to_json())
+    request = Request([tmp_path / "p.csv"], decision=tmp_path / "d.json")
+    found = study.open_study(request, FAST)
+    sections = {s.title: s for s in study_sections(found, tmp_path)}
+    # logit 0.75 = log 3; times 2 = log 9; back: 9 / 10
+    text = sections["Operating point"].paragraphs[0]
+    assert "Threshold 0.7500" in text and "which is 0.9000 on the score" in text
