@@ -288,7 +288,10 @@ def _table(found: dict) -> str:
         for name, figure in found["paired_differences"].items()
     ]
     width = max(len(label) for label, _ in lines)
-    text = [f"{found['model']}, split {found['split']}; {found['interval']}"]
+    split = f"split {found['split']}"
+    if not found["split_given"]:
+        split = f"split not given, taken as {found['split']}"
+    text = [f"{found['model']}, {split}; {found['interval']}"]
     text += [f"  {label:<{width}}  {format_interval(figure)}, n = {figure['n']}, "
              f"{figure['positives']} positive{_p_text(figure)}"
              for label, figure in lines]  # fmt: skip

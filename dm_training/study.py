@@ -78,6 +78,7 @@ class Study:
         first = self.models[0]
         return {
             "model": first.name, "split": self.choices.split,
+            "split_given": not first.unsplit,
             "predictions": os.path.relpath(first.path, out),
             "left_out": dict(first.left_out), "interval": self.interval_text(),
             **self.figures,

@@ -290,10 +290,13 @@ def test_an_ensembles_threshold_needs_every_members_validation_rows(tmp_path, ca
     assert "not that of a mean" in capsys.readouterr().err
 
 
-def test_a_table_without_a_split_is_not_called_the_test_split(tmp_path):
+def test_a_table_without_a_split_is_not_called_the_test_split(tmp_path, capsys):
     table(tmp_path / "p.csv", "")
     found = study.open_study(Request([tmp_path / "p.csv"]), FAST)
     assert "split not given (taken as test)" in found.lead()
+    command = [str(tmp_path / "p.csv"), "--draws", "200", "--out", str(tmp_path / "o")]
+    assert main(command) == 0
+    assert "p, split not given, taken as test;" in capsys.readouterr().out
     table(tmp_path / "q.csv", "test")
     found = study.open_study(Request([tmp_path / "q.csv"]), FAST)
     assert "test split" in found.lead()
