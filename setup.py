@@ -29,6 +29,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "dask": ["distributed>=2026.8,<2026.9"],
         "jax": ["jax>=0.10,<0.11"],
+        "onnx": ["tf2onnx>=1.17,<2", "onnxruntime>=1.31,<2"],
         "test": requirements("requirements-test.txt"),
         # What bin/benchmark.sh compares with, where it is there. PyTorch is not named:
         # its build for a machine's processor or GPU is better chosen by hand.

@@ -174,8 +174,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0, 1 or 2 as the module says."""
     arguments = _parser().parse_args(argv)
     from dm_models.weights import ModelFileError
-    from dm_training.predict import samples_of_paths
     from dm_training.samples import SamplesError
+    from dm_training.scoring import samples_of_paths
 
     try:
         contract = read_contract_with_stats(arguments.model)

@@ -109,22 +109,22 @@ def member_predictions(
 
 def _model_predictions(path: Path, splits, images, *, flips: int) -> pd.DataFrame:
     from dm_models import weights
-    from dm_training import predict
+    from dm_training import scoring
     from dm_training.reading import readable
     from dm_training.samples import SamplesError
 
     model, contract = weights.load_model(path)
-    predict.check_whole_image(contract, path)
+    scoring.check_whole_image(contract, path)
     frames = []
     for split in splits:
-        samples = predict.samples_of_paths([str(images)], split)
+        samples = scoring.samples_of_paths([str(images)], split)
         store, samples, failed = readable(samples, contract)
         if failed:
             raise SamplesError(
                 f"{images}: {len(failed)} image(s) of split {split} cannot be read, "
                 f"such as {failed[0][0]}: {failed[0][1]}"
             )
-        scores = predict.predict_samples(
+        scores = scoring.predict_samples(
             model, contract, samples, flips=flips, name=path.stem, store=store
         )
         frames.append(scores.assign(split=split))

@@ -14,10 +14,10 @@ from dm_preprocess.tables import write_table
 from dm_training import datasets, decide, metrics, plots
 from dm_training.data_facts import data_facts
 from dm_training.distribution import ALONE, Distribution
-from dm_training.predict import predict_probabilities, predict_samples
 from dm_training.report import format_figure
 from dm_training.runs import write_json
 from dm_training.samples import Samples
+from dm_training.scoring import predict_probabilities, predict_samples
 
 _TINY = 1e-7
 _INTERVALS = {

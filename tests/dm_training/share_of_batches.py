@@ -33,9 +33,9 @@ def main(start, out):
     devices = jax_distribution.set_up()
     from dm_models.weights import load_model
     from dm_training import stages
-    from dm_training.predict import predict_probabilities
     from dm_training.recipes import Stage
     from dm_training.runs import Run
+    from dm_training.scoring import predict_probabilities
 
     rank, count = jax_distribution.process()
     print(f"devices {devices}, process {rank} of {count}")
