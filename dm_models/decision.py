@@ -3,7 +3,8 @@
 Both are fitted on validation images (`dm_training.operating_point`) and never on what
 a figure is reported for; whoever applies them finds here how they came about. They
 travel inside a model file, beside its input contract: a member `decision.json` of a
-`.keras`, an attribute of a full `.h5`, a file in an export's folder. They belong to
+`.keras`, an attribute of a full `.h5`, a file in an export's folder. The mean over four
+flips is another score with a decision of its own, `decision_tta.json`. They belong to
 the weights they were fitted with: a model that is saved anew holds none until it is
 given one, so that training on never carries an old threshold along.
 
@@ -13,6 +14,7 @@ neural networks, ICML 2017.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -21,7 +23,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -32,7 +34,9 @@ from dm_models.layer_files import ModelFileError, opened_h5
 
 DECISION_FORMAT = 1
 DECISION_MEMBER = "decision.json"
-DECISION_ATTRIBUTE = "dm_decision"
+DECISION_TTA_MEMBER = "decision_tta.json"
+MEMBERS = {1: DECISION_MEMBER, 4: DECISION_TTA_MEMBER}  # by flips
+ATTRIBUTES = {1: "dm_decision", 4: "dm_decision_tta"}
 LEVELS, HOWS, FLIPS = ("image", "breast", "patient"), ("mean", "max"), (1, 4)
 # Scores of 0 and 1 have no logit; float32 cannot tell closer ones from them.
 _EDGE = 1e-7
@@ -124,9 +128,13 @@ class Decision:
         """Read what `to_json` wrote.
 
         Raises:
-            DecisionError: No JSON object, a later format, unknown fields, or values
-                that cannot be.
+            DecisionError: No JSON object, more than 1 MiB, a later format, unknown
+                fields, or values that cannot be.
         """
+        if len(text) > _LARGEST_BYTES:
+            raise DecisionError(
+                f"more than {_LARGEST_BYTES:,} bytes long: it is none of ours"
+            )
         try:
             found = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -177,14 +185,14 @@ def scaled_scores(scores, temperature: float) -> np.ndarray:
 
 
 def store_decision(path: str | Path, decision: Decision | None) -> None:
-    """Put a decision into a model file, in place of an earlier one.
+    """Put a decision into a model file, in place of an earlier one of as many flips.
 
     The file is written anew aside and then renamed; all else in it stays as it is, byte
     for byte in a `.keras`.
 
     Args:
         path: A `.keras` file, or a full `.h5` of `dm_models.weights.save_model`.
-        decision: None takes away what is there.
+        decision: The one for other flips stays; None takes away both.
 
     Raises:
         ModelFileError: Missing, no model file, or damaged; it is left as it is.
@@ -194,13 +202,14 @@ def store_decision(path: str | Path, decision: Decision | None) -> None:
 
     path = Path(path)
     check_model_ending(path)
-    text = None if decision is None else decision.to_json()
+    new = {} if decision is None else {int(decision.flips): decision.to_json()}
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     rewrite = _rewritten_h5 if path.suffix == ".h5" else _rewritten_zip
     try:
-        rewrite(path, aside, text)
+        old = {} if decision is None else _stored_texts(path)
+        rewrite(path, aside, old | new)
         shutil.copymode(path, aside)
         os.replace(aside, path)
     except _DAMAGED as error:
@@ -211,18 +220,26 @@ def store_decision(path: str | Path, decision: Decision | None) -> None:
         aside.unlink(missing_ok=True)
 
 
-def read_decision(path: str | Path) -> Decision | None:
+def read_decision(path: str | Path, flips: int = 1) -> Decision | None:
     """Read the decision stored with a model; None where there is none.
 
     Args:
-        path: A model file (`.keras`, `.h5`), an export's folder, or a JSON file.
+        path: A model file (`.keras`, `.h5`), an export's folder, or a JSON file, which
+            holds one and gives it whatever its flips.
+        flips: 1 or 4: for which predictions. A decision of four flips that stands in
+            the place of the other, as in older files, is the one for four.
 
     Raises:
         ModelFileError: Missing, or what is there cannot be read; the file is named.
+        ValueError: `flips` is neither 1 nor 4.
     """
     path = Path(path)
+    if flips not in FLIPS:
+        raise ValueError(f"flips must be 1 or 4, received {flips!r}")
     try:
-        text = _stored_text(path)
+        if path.suffix == ".json" and not path.is_dir():
+            return Decision.from_json(path.read_bytes())
+        text = _stored_texts(path).get(flips)
         return None if text is None else Decision.from_json(text)
     except (*_DAMAGED, OSError, DecisionError) as error:
         raise ModelFileError(f"{path}: decision cannot be read: {error}") from error
@@ -232,44 +249,71 @@ def _is_number(value) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _rewritten_zip(path: Path, aside: Path, text: str | None) -> None:
+def _rewritten_zip(path: Path, aside: Path, texts: Mapping[int, str | bytes]) -> None:
     """Copy every other member as it comes, so that memory does not grow with it."""
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(aside, "w") as new:
         for member in old.infolist():
-            if member.filename == DECISION_MEMBER:
+            if member.filename in MEMBERS.values():
                 continue
             entry = copy.copy(member)  # writing changes it, reading still needs it
             entry.extra = b""  # sizes beyond 4 GiB, which writing states anew
             with old.open(member) as source, new.open(entry, "w") as target:
                 shutil.copyfileobj(source, target, 2**20)
-        if text is not None:
-            new.writestr(DECISION_MEMBER, text)
+        for flips, text in texts.items():
+            new.writestr(MEMBERS[flips], text)
 
 
-def _rewritten_h5(path: Path, aside: Path, text: str | None) -> None:
+def _rewritten_h5(path: Path, aside: Path, texts: Mapping[int, str | bytes]) -> None:
     import h5py
 
     with opened_h5(path):
         shutil.copyfile(path, aside)
     with h5py.File(aside, "a") as file:
-        file.attrs.pop(DECISION_ATTRIBUTE, None)
-        if text is not None:
-            file.attrs[DECISION_ATTRIBUTE] = text
+        for name in ATTRIBUTES.values():
+            file.attrs.pop(name, None)
+        for flips, text in texts.items():
+            file.attrs[ATTRIBUTES[flips]] = text
 
 
-def _stored_text(path: Path) -> str | bytes | None:
+def _stored_texts(path: Path) -> dict[int, str | bytes]:
+    """The stored decisions by their flips, as text."""
+    with _reader(path) as read:
+        found = {flips: read(flips) for flips in FLIPS}
+    texts = {flips: text for flips, text in found.items() if text is not None}
+    if 1 in texts and _is_of_four_flips(texts[1]):
+        old = texts.pop(1)
+        texts.setdefault(4, old)
+    return texts
+
+
+def _is_of_four_flips(text: str | bytes) -> bool:
+    """Whether an older file's one decision is for the mean over four flips."""
+    try:
+        return Decision.from_json(text).flips == 4
+    except DecisionError:  # what is wrong is said where it is asked for
+        return False
+
+
+@contextlib.contextmanager
+def _reader(path: Path) -> Iterator[Callable[[int], str | bytes | None]]:
+    """Open a model: flips -> the text that stands in their place, None for none."""
     if path.is_dir():
-        path = path / DECISION_MEMBER
-        return path.read_bytes() if path.is_file() else None
-    if path.suffix == ".json":
-        return path.read_bytes()
-    if path.suffix == ".h5":
+        yield lambda flips: _read_file(path / MEMBERS[flips])
+    elif path.suffix == ".h5":
         with opened_h5(path) as file:
-            return file.attrs.get(DECISION_ATTRIBUTE)
-    with zipfile.ZipFile(path) as archive:
-        if DECISION_MEMBER not in archive.namelist():
-            return None
-        size = archive.getinfo(DECISION_MEMBER).file_size
-        if size > _LARGEST_BYTES:
-            raise DecisionError(f"{DECISION_MEMBER} of {size:,} bytes is none of ours")
-        return archive.read(DECISION_MEMBER)
+            yield lambda flips: file.attrs.get(ATTRIBUTES[flips])
+    else:
+        with zipfile.ZipFile(path) as archive:
+            yield lambda flips: _read_member(archive, MEMBERS[flips])
+
+
+def _read_file(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes | None:
+    """A member, a huge one cut where it is refused."""
+    if name not in archive.namelist():
+        return None
+    with archive.open(name) as member:
+        return member.read(_LARGEST_BYTES + 1)

@@ -226,7 +226,8 @@ def _export_all(
         notes.append(f"exported in float32; in its own precision scores differ by up "
                      f"to {own:.1e} on random images")  # fmt: skip
         print(notes[-1])
-    subject = model_card.Subject.of(plain, contract, decision, notes)
+    tta = read_decision(arguments.model, flips=4)
+    subject = model_card.Subject.of(plain, contract, decision, notes, tta)
     found = {}
     for form, path in _targets(arguments).items():
         card = model_card.render_card(subject, evidence, name=path.name, form=form)

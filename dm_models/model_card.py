@@ -46,6 +46,7 @@ class Subject:
         weights: How many parameters it has.
         input_size: (rows, columns), None for any.
         decision: Its temperature and threshold, if it has one.
+        decision_tta: Those for the mean over four flips, if it has them.
         notes: Sentences that who exports it wants said.
     """
 
@@ -55,15 +56,23 @@ class Subject:
     input_size: tuple[int | None, int | None] = (None, None)
     decision: Decision | None = None
     notes: Sequence[str] = ()
+    decision_tta: Decision | None = None
 
     @classmethod
     def of(
         cls, model: keras.Model, contract: InputContract,
         decision: Decision | None = None, notes: Sequence[str] = (),
+        decision_tta: Decision | None = None,
     ) -> Subject:  # fmt: skip
         """Describe a model that is loaded."""
         return cls(contract, weights_digest(model), model.count_params(),
-                   tuple(model.input_shape[1:3]), decision, notes)  # fmt: skip
+                   tuple(model.input_shape[1:3]), decision, notes,
+                   decision_tta)  # fmt: skip
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """Every one that it has."""
+        return [each for each in (self.decision, self.decision_tta) if each]
 
     @property
     def is_whole_image(self) -> bool:
@@ -96,7 +105,7 @@ def render_card(
         "Subgroups": _subgroups(evidence),
         "Limits": _limits(evidence),
         "How to use": text.how_to_use(
-            name, form, subject.contract, subject.input_size, subject.decision
+            name, form, subject.contract, subject.input_size, subject.decisions
         ),
         "Licence and citations": text.licence(subject.contract.backbone),
     }
@@ -232,11 +241,11 @@ def _metrics(evidence: Sequence[Evidence]) -> list[str]:
 
 
 def _operating(subject: Subject, evidence, form: str) -> list[str]:
-    lines = text.decision_lines(subject.decision, form)
+    lines = text.decisions_lines(subject.decisions, form)
     found = [(each, source.name) for source in evidence
              for each in figures.measured_figures(source.metrics)
              if each.topic == "operating"]  # fmt: skip
-    kept = [pair for pair in found if _is_at(subject.decision, pair[0])]
+    kept = [pair for pair in found if _is_at(subject.decisions, pair[0])]
     rows = [(each.name, each.figure, where) for each, where in kept]
     if rows:
         lines += ["", *figures.figure_table(rows)]
@@ -244,7 +253,7 @@ def _operating(subject: Subject, evidence, form: str) -> list[str]:
         lines += ["", f"Figures at it, and calibration: {NOT_MEASURED}."]
     for source in evidence:
         for each in figures.confusions(source.metrics):
-            if _is_at(subject.decision, each):
+            if _is_at(subject.decisions, each):
                 counts = ", ".join(f"{k} {v}" for k, v in each.figure.items())
                 lines += ["", f"{each.name} ({source.name}): {figures.cell(counts)}."]
     if len(kept) < len(found):
@@ -252,14 +261,18 @@ def _operating(subject: Subject, evidence, form: str) -> list[str]:
     return lines
 
 
-def _is_at(decision: Decision | None, measured: figures.Measured) -> bool:
-    """Whether a figure holds for the stored threshold, or for none in particular."""
-    wanted = (None, None)
-    if decision is not None:
-        wanted = decision.threshold, decision.temperature
-    return all(
-        found is None or (ours is not None and math.isclose(found, ours))
-        for found, ours in zip(measured.cut, wanted, strict=True)
+def _is_at(decisions: Sequence[Decision], measured: figures.Measured) -> bool:
+    """Whether a figure holds for a stored threshold, or for none in particular."""
+    if measured.cut == (None, None):
+        return True
+    return any(
+        all(
+            found is None or math.isclose(found, ours)
+            for found, ours in zip(
+                measured.cut, (each.threshold, each.temperature), strict=True
+            )
+        )
+        for each in decisions
     )
 
 

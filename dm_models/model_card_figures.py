@@ -23,6 +23,8 @@ _LEVELS = ("image", "breast", "patient")
 # Of the run's own key, `test_auc_last_epoch`: what each ending means.
 _ENDINGS = {"augmented": "mean of four flips",
             "last_epoch": "the training's last epoch, not this model"}  # fmt: skip
+# Of the run's own keys, by `dm_training.decide`.
+_NAMED = {"operating_point_augmented": "operating point, mean of four flips"}
 # Of an evaluation: figures of, and differences from, models that are not this one.
 _OTHERS = {"compared": "AUC of other scores, named",
            "paired_differences": "AUC less that of"}  # fmt: skip
@@ -120,7 +122,7 @@ def figure_name(keys: Sequence[str]) -> str:
         return ", ".join(filter(None, [words(own[1]), ending, *rest]))
     if first in _OTHERS:
         return " ".join([_OTHERS[first], *rest])
-    return ", ".join([words(first), *rest])
+    return ", ".join([_NAMED.get(first) or words(first), *rest])
 
 
 def words(key: str) -> str:

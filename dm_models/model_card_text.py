@@ -7,9 +7,9 @@ for each form of file runs as it stands.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from dm_models.decision import Decision, scaled_scores
+from dm_models.decision import MEMBERS, Decision, scaled_scores
 from dm_models.inputs import InputContract
 from dm_models.model_card_figures import (
     cell,
@@ -101,7 +101,7 @@ _NETS = {"resnet50": "ResNet50", "vgg16": "VGG16", "vgg19": "VGG19",
 
 def how_to_use(
     name: str, form: str, contract: InputContract,
-    input_size: tuple[int | None, int | None], decision: Decision | None,
+    input_size: tuple[int | None, int | None], decisions: Sequence[Decision],
 ) -> list[str]:  # fmt: skip
     """Say what goes in and comes out, with code that runs.
 
@@ -110,7 +110,7 @@ def how_to_use(
         form: A key of `FORMS`.
         contract: The model's.
         input_size: (rows, columns) of its input, None for any.
-        decision: The model's, if it has one.
+        decisions: The model's: for single predictions, for four flips, or none.
     """
     code = _code(name, form, contract.backbone)
     shown = ["", "```python", code, "```"] if code else []
@@ -122,13 +122,23 @@ def how_to_use(
                 "in the model file, not here. The model takes:", "",
                 *_input_lines(contract, input_size), *shown]  # fmt: skip
     lines = [*_input_lines(contract, input_size), *shown]
-    if decision:
-        lines += ["", f"Positive by the stored operating point: {_call(decision)}."]
+    for each in decisions:
+        lines += ["", f"Positive by the stored operating point: {_call(each)}."]
     return lines
 
 
+def decisions_lines(decisions: Sequence[Decision], form: str) -> list[str]:
+    """Each stored decision as a table, and what it is of."""
+    lines = []
+    for each in decisions:
+        of = "the mean of an image's four flips" if each.flips == 4 else "single scores"
+        lines += [""] * bool(lines)
+        lines += [f"For {of}:", "", *decision_lines(each, form)]
+    return lines or decision_lines(None, form)
+
+
 def decision_lines(decision: Decision | None, form: str) -> list[str]:
-    """The stored decision as a table, and what it is of."""
+    """One stored decision as a table, and what it is of."""
     if decision is None:
         return [
             "No threshold and no temperature are stored with this model: its scores "
@@ -148,7 +158,8 @@ def decision_lines(decision: Decision | None, form: str) -> list[str]:
     own = [(words(key), value, "its fitting") for key, value in measured]
     lines += ["", *figure_table(own)] if own else []
     stored = form in ("saved_model", "keras")
-    where = "in this file (`decision.json`)" if stored else "in the model file only"
+    member = MEMBERS[decision.flips]
+    where = f"in this file (`{member}`)" if stored else "in the model file only"
     return [*lines, "", "Calibrated probability: the score's logit divided by the "
             f"temperature. It is stored {where}."]  # fmt: skip
 

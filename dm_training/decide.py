@@ -6,8 +6,9 @@
     python -m dm_training.decide MODEL.keras --threshold 0.3
     python -m dm_training.decide MODEL.keras --show
 
-A training stores one by itself, fitted on its validation images by Youden's rule. The
-table must hold the model's own scores of validation images, each row of split val:
+A training stores one by itself, fitted on its validation images by Youden's rule, and
+another for the mean over four flips; a table's own flips say which one it is for. It
+must hold the model's own scores of validation images, each row of split val:
 others are refused, for a threshold chosen on test images flatters every figure of them.
 What is stored belongs to these weights, and is lost when they are trained on.
 """
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from dm_models.decision import Decision
 
 DEFAULT_RULE = "youden"
+# By flips: where a run's metrics.json tells of each decision.
+METRIC_NAMES = {1: "operating_point", 4: "operating_point_augmented"}
 _FIELDS = ("rule", "level", "how", "flips", "threshold", "temperature", "fitted_on")
 _SHARES = ("sensitivity", "specificity")
 
@@ -36,39 +39,47 @@ class DecideError(ValueError):
 
 
 def decide_run(
-    model: str | Path, val: pd.DataFrame, test: pd.DataFrame, say: Callable
-) -> dict | None:
+    model: str | Path, tables: Mapping[tuple[str, int], pd.DataFrame], say: Callable
+) -> dict[str, dict]:
     """Fit on a run's validation rows, store in its model, measure on its test rows.
 
     Args:
         model: RUN/best.keras; what it held before is replaced, or taken away where
             nothing can be fitted.
-        val: Rows of predictions_val.csv, unflipped.
-        test: Rows of predictions_test.csv, unflipped.
+        tables: (split "val" or "test", flips 1 or 4) -> the run's rows of both.
         say: Takes a line for the log.
 
     Returns:
-        For metrics.json: the decision's fields, and under `test` what
-        `operating_figures` gives; None where none can be fitted (one class, all scores
-        equal), which is said and is no error.
+        For metrics.json: the fields of each decision, and under `test` what
+        `operating_figures` gives, by `METRIC_NAMES`. One that cannot be fitted (one
+        class, all scores equal) is said, is no error, and is not there.
     """
     from dm_models.decision import DecisionError, read_decision, store_decision
     from dm_training.operating_point import fit_operating_point, operating_figures
     from dm_training.prediction_rows import MetricError
 
-    try:
-        decision = fit_operating_point(val, rule=DEFAULT_RULE)
-        found = operating_figures(test, decision)
-    except (MetricError, DecisionError) as err:
-        say(f"no operating point is stored: {err}")
-        if read_decision(model) is not None:
-            store_decision(model, None)
-        return None
-    store_decision(model, decision)
-    say(f"operating point: {describe(decision)}")
-    for line in share_lines(found):
-        say(f"  {line}")
-    return {name: getattr(decision, name) for name in _FIELDS} | {"test": found}
+    fitted = {}
+    for flips, name in METRIC_NAMES.items():
+        try:
+            decision = fit_operating_point(
+                tables["val", flips], rule=DEFAULT_RULE, flips=flips
+            )
+            fitted[name] = decision, operating_figures(tables["test", flips], decision)
+        except (MetricError, DecisionError) as err:
+            kind = " for four flips" if flips == 4 else ""
+            say(f"no operating point{kind} is stored: {err}")
+    if any(read_decision(model, flips) for flips in METRIC_NAMES):
+        store_decision(model, None)
+    for decision, found in fitted.values():
+        store_decision(model, decision)
+        say(f"operating point: {describe(decision)}")
+        for line in share_lines(found):
+            say(f"  {line}")
+    return {name: _fields(*pair) for name, pair in fitted.items()}
+
+
+def _fields(decision: Decision, test: dict) -> dict:
+    return {name: getattr(decision, name) for name in _FIELDS} | {"test": test}
 
 
 def describe(decision: Decision) -> str:
@@ -138,7 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     flag("--temperature", type=float, metavar="T", help="with --threshold (default: 1)")
     flag("--level", choices=("image", "breast", "patient"), default="image")
     flag("--how", choices=("mean", "max"), default="mean", help="of a breast's images")
-    flag("--flips", type=int, choices=(1, 4), default=1, help="of which scores")
+    flag("--flips", type=int, choices=(1, 4),
+         help="of which scores (default: what the table says, else 1)")  # fmt: skip
     flag(
         "--calibrate",
         action=argparse.BooleanOptionalAction,
@@ -167,16 +179,16 @@ def _check(parsed: argparse.Namespace) -> None:
 def _show(model: Path) -> int:
     from dm_models.decision import read_decision
 
-    decision = read_decision(model)
-    if decision is None:
+    held = [read_decision(model, flips) for flips in METRIC_NAMES]
+    if not any(held):
         print(f"{model}: no operating point is stored")
-        return 0
-    print(f"{model}: {describe(decision)}")
-    fitted = decision.fitted_on
-    facts = [f"{k} {v}" for k, v in fitted.items() if not isinstance(v, Mapping)]
-    print(f"  fitted on: {', '.join(facts) or 'not recorded'}")
-    for line in share_lines(fitted) if fitted else ():
-        print(f"  {line}")
+    for decision in filter(None, held):
+        print(f"{model}: {describe(decision)}")
+        fitted = decision.fitted_on
+        facts = [f"{k} {v}" for k, v in fitted.items() if not isinstance(v, Mapping)]
+        print(f"  fitted on: {', '.join(facts) or 'not recorded'}")
+        for line in share_lines(fitted) if fitted else ():
+            print(f"  {line}")
     return 0
 
 
@@ -184,8 +196,8 @@ def _store(parsed: argparse.Namespace) -> int:
     from dm_models.decision import read_decision, store_decision
 
     _check_whole_image(parsed.model)
-    before = read_decision(parsed.model)
     decision, lines = _decided(parsed)
+    before = read_decision(parsed.model, decision.flips)
     store_decision(parsed.model, decision)
     print(describe(decision))
     for line in lines:
@@ -202,7 +214,7 @@ def _decided(parsed: argparse.Namespace) -> tuple[Decision, list[str]]:
     from dm_training.operating_point import fit_operating_point, operating_figures
 
     rows = None if parsed.predictions is None else _validation_rows(parsed.predictions)
-    meant = {"level": parsed.level, "how": parsed.how, "flips": parsed.flips}
+    meant = {"level": parsed.level, "how": parsed.how, "flips": _flips(parsed, rows)}
     if parsed.threshold is None:
         rule = parsed.rule or DEFAULT_RULE
         decision = fit_operating_point(
@@ -214,6 +226,13 @@ def _decided(parsed: argparse.Namespace) -> tuple[Decision, list[str]]:
     if rows is None:
         return decision, []
     return decision, share_lines(operating_figures(rows, decision))
+
+
+def _flips(parsed: argparse.Namespace, rows: pd.DataFrame | None) -> int:
+    from dm_training.evaluation import flips_of
+
+    found = None if rows is None else flips_of(rows)
+    return parsed.flips or found or 1
 
 
 def _validation_rows(path: Path) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from dm_training import calibration, levels, metrics, operating_point, subgroups
 from dm_training.prediction_rows import MetricError
 from dm_training.score_tables import alike
 
+FLIP_WORDS = {1: "single predictions", 4: "the mean over four flips"}
 _CURVE = ("partial_auc", "sensitivity_at_specificity", "specificity_at_sensitivity")
 
 
@@ -144,7 +145,7 @@ def operating_facts(
         return {"not_measured": why_not}
     if not rows["y_score"].between(0, 1).all():
         return {"not_measured": "the scores leave [0, 1]: they are no probabilities"}
-    flips = _flips(rows)
+    flips = flips_of(rows)
     if flips not in (None, decision.flips):
         return {"not_measured": "the threshold was fitted on predictions of "
                 f"{decision.flips} flip(s), these are of {flips}"}  # fmt: skip
@@ -155,9 +156,14 @@ def operating_facts(
 
 
 def stored_decision(
-    path: str | os.PathLike, split: str = "test"
+    path: str | os.PathLike, split: str = "test", *, flips: int = 1
 ) -> tuple[Decision | None, str]:
     """The threshold that a model, an export or a JSON file holds.
+
+    Args:
+        path: Where it is stored.
+        split: Of the rows to report for.
+        flips: 1 or 4, of those rows: a model may hold one for each.
 
     Returns:
         (decision, ""), or (None, why not): there is none, or it was fitted on the very
@@ -166,9 +172,9 @@ def stored_decision(
     Raises:
         ModelFileError: The file cannot be read.
     """
-    decision = read_decision(path)
+    decision = read_decision(path, flips)
     if decision is None:
-        return None, f"{Path(path).name} holds no decision"
+        return None, f"{Path(path).name} holds no decision for {FLIP_WORDS[flips]}"
     if decision.fitted_on.get("split") == split:
         return None, f"the stored threshold was itself fitted on split {split}"
     return decision, ""
@@ -205,13 +211,13 @@ def fitted_decision(
     if not validation["y_score"].between(0, 1).all():
         return None, "the validation scores leave [0, 1]: they are no probabilities"
     fitted = operating_point.fit_operating_point(
-        validation, rule=rule, flips=_flips(validation) or 1
+        validation, rule=rule, flips=flips_of(validation) or 1
     )
     return fitted, ""
 
 
-def _flips(rows: pd.DataFrame) -> int | None:
-    """1 or 4 where all rows say so; None where they say nothing or differ."""
+def flips_of(rows: pd.DataFrame) -> int | None:
+    """Of which predictions: 1 or 4 where all rows say so, None where they do not."""
     found = set(rows["flips"].astype(str)) if "flips" in rows else set()
     return {("1",): 1, ("4",): 4}.get(tuple(text.removesuffix(".0") for text in found))
 

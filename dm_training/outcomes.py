@@ -17,7 +17,7 @@ from dm_training.distribution import ALONE, Distribution
 from dm_training.report import format_figure
 from dm_training.runs import write_json
 from dm_training.samples import Samples
-from dm_training.scoring import predict_probabilities, predict_samples
+from dm_training.scoring import FLIPS, predict_probabilities, predict_samples
 
 _TINY = 1e-7
 _INTERVALS = {
@@ -84,11 +84,11 @@ def write_reports(session, model, contract, state) -> None:
     else:
         facts.update(_patch_reports(session, best, contract))
     write_json(run.path("metrics.json"), facts)
-    decision = read_decision(run.path("best.keras"))
+    decisions = [read_decision(run.path("best.keras"), flips) for flips in FLIPS]
     for name, which in ((parsed.best_model, best), (parsed.final_model, model)):
         if name and name != "NOSAVE":
             weights.save_model(which, Path(name), contract)
-            if which is best and decision:
+            for decision in filter(None, decisions if which is best else ()):
                 store_decision(name, decision)
             run.say(f"saved {name}")
     run.say(f"best epoch {state.best_epoch} of {state.epoch} -> {run.out}/best.keras")
@@ -112,11 +112,7 @@ def _image_reports(session, best, last, contract) -> dict:
     }
     plots.plot_roc(curves, run.path("plots", "roc.png"))
     facts["interval"] = _INTERVALS[metrics.has_patients(single)]
-    found = decide.decide_run(
-        run.path("best.keras"), tables["val", 1], single, run.say
-    )
-    if found:
-        facts["operating_point"] = found
+    facts.update(decide.decide_run(run.path("best.keras"), tables, run.say))
     for name in ("test_auc", "test_auc_augmented", "test_auc_last_epoch"):
         run.say(f"{name}: {format_figure(facts[name], name='')}")
     return facts

@@ -127,14 +127,13 @@ class KerasScorer:
         self.contracts = (contract,)
         self.name = path.parent.name if path.name == BEST else path.stem
         self.version = weights_digest(self.model)[: layout.VERSION_DIGITS]
-        self._decision = read_decision(path)
+        self._decisions = {flips: read_decision(path, flips) for flips in FLIPS}
         self._positive = contract.class_names.index("pos")
         self._mapper = None
 
     def decision(self, flips: int) -> Decision | None:
         """As `Scorer.decision`."""
-        held = self._decision
-        return held if held and held.flips == flips else None
+        return self._decisions[flips]
 
     def scores(self, prepared: Sequence[np.ndarray], *, flips: int) -> np.ndarray:
         """As `Scorer.scores`."""
@@ -167,7 +166,8 @@ class SavedModelScorer:
         check_whole_image(contract, folder)
         self.contracts, facts = (contract,), layout.read_facts(folder)
         self.name, self.version = name, facts.version or str(number)
-        self._facts, self._decision = facts, read_decision(folder)
+        self._facts = facts
+        self._decisions = {flips: read_decision(folder, flips) for flips in FLIPS}
         try:
             self._loaded = tf.saved_model.load(str(folder))
         except (OSError, ValueError, tf.errors.OpError) as err:
@@ -175,8 +175,7 @@ class SavedModelScorer:
 
     def decision(self, flips: int) -> Decision | None:
         """As `Scorer.decision`."""
-        held = self._decision
-        return held if held and held.flips == flips else None
+        return self._decisions[flips]
 
     def scores(self, prepared: Sequence[np.ndarray], *, flips: int) -> np.ndarray:
         """As `Scorer.scores`."""

@@ -178,13 +178,13 @@ def _averaged(models: list[Scored]) -> Scored:
 
 def _decision(model: Scored, request: Request, choices: Choices):
     """A threshold given, else that of the run's own model, else one fitted on val."""
-    split = choices.split
+    split, flips = choices.split, evaluation.flips_of(model.rows) or 1
     if request.decision:
-        return evaluation.stored_decision(request.decision, split)
+        return evaluation.stored_decision(request.decision, split, flips=flips)
     own = None if model.run is None else model.run / "best.keras"
-    by_hand = request.fit_on or request.rule or request.augmented
+    by_hand = request.fit_on or request.rule
     if own is not None and own.is_file() and not by_hand:
-        decision, why_not = evaluation.stored_decision(own, split)
+        decision, why_not = evaluation.stored_decision(own, split, flips=flips)
         if decision or split == "val":
             return decision, why_not
     validation = _fit_on(request) if request.fit_on else model.validation

@@ -7,6 +7,7 @@ import tracemalloc
 import warnings
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from dm_models import decision as module
 from dm_models.decision import (
     DECISION_MEMBER,
+    DECISION_TTA_MEMBER,
     Decision,
     DecisionError,
     read_decision,
@@ -23,10 +25,11 @@ from dm_models.decision import (
 from dm_models.weights import ModelFileError, load_model, read_contract, save_model
 
 FITTED = Decision(
-    0.375, temperature=1.5, rule="sensitivity 0.90", level="breast", how="max", flips=4,
+    0.375, temperature=1.5, rule="sensitivity 0.90", level="breast", how="max",
     fitted_on={"split": "val", "n": 40, "positives": 20, "sensitivity": {"value": 0.9}},
 )  # fmt: skip
 OTHER = Decision(0.25)
+AUGMENTED = Decision(0.125, temperature=0.5, flips=4)
 
 
 @pytest.fixture
@@ -220,6 +223,64 @@ def test_a_new_decision_replaces_the_old_one_and_none_takes_it_away(ending, mode
     assert [file.name for file in path.parent.iterdir()] == [f"m{ending}"]
 
 
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_single_and_four_flip_decisions_do_not_touch_each_other(ending, model_file):
+    path = model_file(ending)
+    for decision in (AUGMENTED, FITTED, OTHER):  # OTHER replaces FITTED alone
+        store_decision(path, decision)
+        assert read_decision(path, decision.flips) == decision
+    assert (read_decision(path), read_decision(path, 4)) == (OTHER, AUGMENTED)
+    again = Decision(0.75, flips=4)
+    store_decision(path, again)
+    assert (read_decision(path, flips=1), read_decision(path, flips=4)) == (
+        OTHER,
+        again,
+    )
+    store_decision(path, None)
+    assert read_decision(path) is None and read_decision(path, 4) is None
+
+
+def older_file(path, decision):
+    """A model file with one decision in the one place that there used to be."""
+    if path.suffix == ".h5":
+        with h5py.File(path, "a") as file:
+            file.attrs["dm_decision"] = decision.to_json()
+    else:
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("decision.json", decision.to_json())
+    return path
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_an_older_files_four_flip_decision_is_the_one_for_four(ending, model_file):
+    path = older_file(model_file(ending), AUGMENTED)
+    assert (read_decision(path), read_decision(path, 4)) == (None, AUGMENTED)
+    store_decision(path, FITTED)  # beside it
+    assert (read_decision(path), read_decision(path, 4)) == (FITTED, AUGMENTED)
+    path = older_file(model_file(ending), AUGMENTED)
+    newer = Decision(0.75, flips=4)
+    store_decision(path, newer)  # in its place
+    assert (read_decision(path), read_decision(path, 4)) == (None, newer)
+
+
+def test_each_decision_lies_under_its_own_name(model_file, tmp_path):
+    for decision in (FITTED, AUGMENTED):
+        for ending in (".keras", ".h5"):
+            path = tmp_path / f"m{ending}"
+            store_decision(path if path.exists() else model_file(ending), decision)
+    found = members(tmp_path / "m.keras")
+    assert Decision.from_json(found["decision.json"]) == FITTED
+    assert Decision.from_json(found["decision_tta.json"]) == AUGMENTED
+    with h5py.File(tmp_path / "m.h5") as file:
+        assert Decision.from_json(file.attrs["dm_decision"]) == FITTED
+        assert Decision.from_json(file.attrs["dm_decision_tta"]) == AUGMENTED
+
+
+def test_other_numbers_of_flips_are_refused(model_file):
+    with pytest.raises(ValueError, match="flips must be 1 or 4, received 2"):
+        read_decision(model_file(), 2)
+
+
 def test_a_model_saved_anew_holds_no_decision(model_file, tmp_path):
     path = model_file()
     store_decision(path, FITTED)
@@ -324,7 +385,7 @@ def test_damage_in_a_member_is_named_and_the_file_left_alone(tmp_path):
         (b"{", "decision cannot be read: no JSON"),
         (b'{"format": 2, "threshold": 0.5}', "format 2 is not known"),
         (b'{"format": 1, "threshold": NaN}', "threshold must lie"),
-        (b" " * (2**20 + 1), "of 1,048,577 bytes is none of ours"),
+        (b" " * (2**20 + 1), "more than 1,048,576 bytes long: it is none of ours"),
     ],
     ids=["malformed", "a later format", "NaN", "huge"],
 )
@@ -353,6 +414,10 @@ def test_a_folder_and_a_json_file_are_read_too(tmp_path):
     (tmp_path / DECISION_MEMBER).write_text(FITTED.to_json(), encoding="utf-8")
     assert read_decision(tmp_path) == FITTED
     assert read_decision(tmp_path / DECISION_MEMBER) == FITTED
+    (tmp_path / DECISION_TTA_MEMBER).write_text(AUGMENTED.to_json(), encoding="utf-8")
+    assert (read_decision(tmp_path), read_decision(tmp_path, 4)) == (FITTED, AUGMENTED)
+    for flips in (1, 4):  # a file by name is that one, whatever it is for
+        assert read_decision(tmp_path / DECISION_TTA_MEMBER, flips) == AUGMENTED
     (tmp_path / DECISION_MEMBER).write_bytes(b"\xff")
     with pytest.raises(ModelFileError, match="decision cannot be read: no JSON"):
         read_decision(tmp_path)

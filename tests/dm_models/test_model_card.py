@@ -244,6 +244,25 @@ def test_a_card_tells_the_decision_and_its_cut_off_on_the_score(subject):
     assert "`scores[:, 1] >= 0.307692308`" in section(card, "How to use")
 
 
+def test_a_card_tells_both_decisions_and_the_figures_at_each(subject, run):
+    augmented = {"threshold": 0.25, "temperature": 1.0, "test": {
+        "sensitivity": figure(0.77), "confusion": {"tp": 9}}}  # fmt: skip
+    metrics = {**METRICS, "operating_point_augmented": augmented}
+    run, tta = replace(run, metrics=metrics), Decision(0.25, flips=4)
+    title = "Operating point and calibration"
+    card = render_card(replace(subject, decision_tta=tta), [run], name="m")
+    told = section(card, title)
+    assert "For single scores:" in told and "mean of an image's four flips:" in told
+    assert "(`decision.json`)" in told and "(`decision_tta.json`)" in told
+    assert "| operating point, mean of four flips, test, sensitivity | 0.77 (" in told
+    assert "sensitivity | 0.66 (" in told and "tp 9" in told
+    assert "`scores[:, 1] >= 0.25` (mean of an image's four flips)" in section(
+        card, "How to use"
+    )
+    without = section(render_card(subject, [run], name="m"), title)
+    assert "0.77" not in without and "are left out" in without
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_cut_off_on_the_score_makes_the_decisions_own_calls(temperature):
     decision = Decision(0.37, temperature=temperature)

@@ -135,6 +135,18 @@ def test_a_run_stores_the_operating_point_of_its_validation_images(whole_run):
     assert "operating point: threshold" in (whole_run / "log.txt").read_text()
 
 
+def test_a_run_stores_a_second_one_for_four_flips(whole_run):
+    decision = read_decision(whole_run / "best.keras", flips=4)
+    assert decision.flips == 4 and decision.fitted_on["split"] == "val"
+    assert read_decision(whole_run.parent / "whole.h5", flips=4) == decision
+    metrics = json.loads((whole_run / "metrics.json").read_text())
+    found = metrics["operating_point_augmented"]
+    assert found["threshold"] == decision.threshold
+    test = pd.read_csv(whole_run / "predictions_test_augmented.csv")
+    called = decision.calls(test["y_score"])
+    assert found["test"]["confusion"]["tp"] == (called & (test["y_true"] == 1)).sum()
+
+
 def test_an_exported_run_has_a_card_with_its_own_figures(whole_run, tmp_path):
     out = tmp_path / "sm"
     assert export([str(whole_run / "best.keras"), "--out", str(out)]) == 0

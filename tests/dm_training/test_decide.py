@@ -22,6 +22,17 @@ def rows(split="val", truth=TRUTH, score=SCORE, **columns):
     })  # fmt: skip
 
 
+def of_run(val, test):
+    """What a run has scored: the scores of four flips are a little lower."""
+    return {
+        (split, flips): frame.assign(
+            flips=flips, y_score=frame["y_score"].pow(1.25 if flips == 4 else 1)
+        )
+        for split, frame in (("val", val), ("test", test))
+        for flips in (1, 4)
+    }
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A model file of two classes: what it computes does not matter here."""
@@ -106,15 +117,30 @@ def test_level_how_and_flips_reach_the_decision(model, tmp_path):
     rows(flips=4).to_csv(path, index=False)
     options = ["--level", "breast", "--how", "max", "--flips", "4"]
     assert run(model, path, *options) == 0
-    decision = read_decision(model)
+    decision = read_decision(model, 4)
     assert (decision.level, decision.how, decision.flips) == ("breast", "max", 4)
 
 
-def test_scores_of_other_flips_are_refused(model, tmp_path, refused):
+def test_scores_of_other_flips_than_asked_for_are_refused(model, tmp_path, refused):
     path = tmp_path / "four.csv"
     rows(flips=4).to_csv(path, index=False)
-    refused(run(model, path), "flips 4")
-    assert read_decision(model) is None
+    refused(run(model, path, "--flips", "1"), "flips 4")
+    assert read_decision(model) is None and read_decision(model, 4) is None
+
+
+def test_a_tables_own_flips_say_which_decision_it_is(model, tmp_path, capsys):
+    for flips in (4, 1):
+        path = tmp_path / f"{flips}.csv"
+        rows(flips=flips).to_csv(path, index=False)
+        assert run(model, path, "--no-calibrate", "--rule", "specificity 0.90") == 0
+        assert "replaced" not in capsys.readouterr().out
+    assert [read_decision(model, flips).flips for flips in (1, 4)] == [1, 4]
+    assert run(model, "--threshold", "0.9", "--flips", "4") == 0
+    assert "replaced: threshold 0.6," in capsys.readouterr().out
+    assert run(model, "--show") == 0
+    said = capsys.readouterr().out
+    assert "threshold 0.6, temperature 1, specificity 0.90, image level\n" in said
+    assert "threshold 0.9, temperature 1, given, image level, four flips\n" in said
 
 
 def test_a_threshold_is_set_by_hand(model, table, capsys):
@@ -199,15 +225,20 @@ def test_a_run_stores_what_its_validation_images_chose(model):
     # Test: 0.6 and 0.9 are positive, called with 0.8; 0.2 is not: tp 2, fp 1, tn 1.
     test = rows("test", [0, 1, 0, 1], [0.2, 0.6, 0.8, 0.9])
     said = []
-    found = decide_run(model, rows(), test, said.append)
-    decision = read_decision(model)
+    facts = decide_run(model, of_run(rows(), test), said.append)
+    decision, found = read_decision(model), facts["operating_point"]
     assert decision.rule == "youden" and decision.fitted_on["n"] == 8
     assert found["threshold"] == decision.threshold == found["test"]["threshold"]
     assert found["fitted_on"]["split"] == "val"
     assert found["test"]["confusion"] == {"tp": 2, "fp": 1, "fn": 0, "tn": 1}
     assert found["test"]["specificity"]["value"] == 0.5
     assert found["test"]["specificity"]["split"] == "test"
-    assert said[0].startswith("operating point: threshold ") and len(said) == 3
+    assert said[0].startswith("operating point: threshold ") and len(said) == 6
+    assert ", four flips" in said[3]
+    augmented, other = read_decision(model, 4), facts["operating_point_augmented"]
+    assert augmented.fitted_on["split"] == "val"
+    assert other["threshold"] == augmented.threshold != decision.threshold
+    assert other["flips"] == 4 and sum(other["test"]["confusion"].values()) == 4
 
 
 @pytest.mark.parametrize(
@@ -221,7 +252,8 @@ def test_a_run_stores_what_its_validation_images_chose(model):
 def test_a_temperature_at_the_end_of_its_range_is_said(model, truth, words):
     said = []
     score = [0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9]
-    assert decide_run(model, rows("val", truth, score), rows("test"), said.append)
+    val = rows("val", truth, score)
+    assert decide_run(model, of_run(val, rows("test")), said.append)
     assert words in said[0]
 
 
@@ -238,15 +270,26 @@ def test_where_nothing_can_be_fitted_the_run_goes_on_and_keeps_no_old_one(
     model, truth, score, why
 ):
     store_decision(model, Decision(0.2))
-    said = []
-    test = rows("test")
-    assert decide_run(model, rows("val", truth, score), test, said.append) is None
+    store_decision(model, Decision(0.2, flips=4))
+    said, val = [], rows("val", truth, score)
+    tables = of_run(val, rows("test"))
+    assert decide_run(model, tables, said.append) == {}
     assert said[0].startswith("no operating point is stored: ")
-    assert why in said[0].partition(": ")[2]
-    assert read_decision(model) is None
+    assert said[1].startswith("no operating point for four flips is stored: ")
+    assert all(why in line.partition(": ")[2] for line in said)
+    assert read_decision(model) is None and read_decision(model, 4) is None
+
+
+def test_one_that_cannot_be_fitted_does_not_take_the_other_along(model):
+    store_decision(model, Decision(0.2, flips=4))
+    tables = of_run(rows(), rows("test"))
+    tables["val", 4] = tables["val", 4].assign(y_score=0.5)
+    assert list(decide_run(model, tables, str)) == ["operating_point"]
+    assert read_decision(model) and read_decision(model, 4) is None
 
 
 def test_a_model_without_one_is_not_written_anew_for_nothing(model):
     before = model.stat().st_mtime_ns, model.stat().st_ino
-    assert decide_run(model, rows(truth=[1] * 8), rows("test"), str) is None
+    tables = of_run(rows(truth=[1] * 8), rows("test"))
+    assert decide_run(model, tables, str) == {}
     assert (model.stat().st_mtime_ns, model.stat().st_ino) == before

@@ -195,7 +195,14 @@ def test_the_threshold_of_a_run_is_the_one_that_its_model_holds(tmp_path):
     fitted = study.open_study(Request([run], rule="youden"), FAST).decision
     assert fitted.fitted_on["split"] == "val"
     augmented = study.open_study(Request([run], augmented=True), FAST).decision
-    assert augmented.flips == 4
+    assert augmented.flips == 4 and augmented.fitted_on["split"] == "val"
+    stored = Decision(0.8, rule="given", flips=4)
+    store_decision(run / "best.keras", stored)
+    for request, wanted in ((Request([run]), held),
+                            (Request([run], augmented=True), stored)):  # fmt: skip
+        assert study.open_study(request, FAST).decision == wanted
+    named = Request([run], augmented=True, decision=run / "best.keras")
+    assert study.open_study(named, FAST).decision == stored
 
 
 def test_a_run_is_not_measured_on_the_validation_rows_of_its_threshold(tmp_path):
