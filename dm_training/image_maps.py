@@ -14,13 +14,17 @@ the image's own maximum, so that its pictures do not compare between images.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dm_preprocess import images as pixels
 
 PATCH_MAP, GRAD_CAM = "patch heat map", "Grad-CAM"
+LABELS = {
+    PATCH_MAP: "probability of a malignant lesion",
+    GRAD_CAM: "Grad-CAM, share of the image's maximum",
+}
 MALIGNANT = ("calc_mal", "mass_mal")
 Centres = tuple[tuple[float, float], tuple[float, float]]
 
@@ -116,6 +120,24 @@ def resized_centres(
         for (first, step), old, new in zip(centres, shape, resized, strict=True)
     ]
     return rows, cols
+
+
+def over_source(
+    image_map: ImageMap, source_shape: tuple[int, int], contract
+) -> ImageMap:
+    """A map of a prepared image, placed over the file that the image was made of.
+
+    Args:
+        image_map: Its cells in pixels of the prepared image.
+        source_shape: (rows, columns) of the file.
+        contract: What the image was prepared for; one without a size changed nothing.
+    """
+    if contract.height is None:
+        return image_map
+    outline = np.zeros(source_shape, bool)
+    geometry = pixels.fit(outline, contract.height, contract.width, mode=contract.fit)
+    centres = _source_centres(image_map.centres, geometry[1])
+    return replace(image_map, centres=centres)
 
 
 def patch_mapper(patch_model, contract) -> Callable[[np.ndarray], ImageMap]:

@@ -18,14 +18,10 @@ from pathlib import Path
 
 from dm_preprocess import images as pixels
 from dm_preprocess import tables
-from dm_training.image_maps import GRAD_CAM, PATCH_MAP, MapError
+from dm_training.image_maps import LABELS, MapError
 from dm_training.samples import SamplesError
 
 KINDS = ("patch", "grad-cam")
-LABELS = {
-    PATCH_MAP: "probability of a malignant lesion",
-    GRAD_CAM: "Grad-CAM, share of the image's maximum",
-}
 
 
 def write_overlays(
