@@ -81,6 +81,22 @@ def grad_cam(model: keras.Model, images, *, layer: str | None = None) -> np.ndar
     return np.maximum(np.einsum("nhwc,nc->nhw", _float32(maps), weights), 0.0)
 
 
+def averaged_weights(model: keras.Model) -> np.ndarray:
+    """What each channel of `cam_layer(model)`'s averaged map adds to the logit.
+
+    Divided by the map's number of cells, these are `grad_cam`'s weights of channels,
+    the same for every image: what an export needs to map without a derivative.
+
+    Returns:
+        float32 (channels,).
+
+    Raises:
+        GradCamError: As `cam_layer`.
+    """
+    cam_layer(model)
+    return _direction(_ending(model).reader)
+
+
 def cam_layer(model: keras.Model, name: str | None = None) -> keras.layers.Layer:
     """Return the layer at which `grad_cam` maps, for `receptive_field.cell_centres`.
 

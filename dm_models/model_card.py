@@ -182,9 +182,12 @@ def _data(evidence: Sequence[Evidence]) -> list[str]:
     header = ("split", "women", "images", "samples by class", "women with a positive")
     lines = figures.table(header, rows)
     checked = str(run.config.get("patients", "")).startswith("checked")
-    lines += ["", f"- Split: {_scheme(data.get('split') or {})}.",
-              "- No woman stands in two splits: "
-              f"{'checked' if checked else 'not checked, her ids were not known'}."]
+    lines += [
+        "",
+        f"- Split: {_scheme(data.get('split') or {})}.",
+        "- No woman stands in two splits: "
+        f"{'checked' if checked else 'not checked, her ids were not known'}.",
+    ]
     for key, title in _TALLIES.items():
         named = _tally(part.get(key, {}) for part in parts.values())
         lines.append(f"- {title}: {named or _NOT_RECORDED}.")

@@ -20,7 +20,8 @@ from dm_models.model_card_figures import (
 )
 
 FORMS = {
-    "saved_model": "SavedModel, float32, signature `serving_default`",
+    "saved_model": "SavedModel, float32, laid out for TensorFlow Serving",
+    "onnx": "ONNX, float32",
     "keras": "Keras 3 model file, float32",
     "weights": "weights alone (HDF5), float32",
     "backbone": "weights of the backbone alone (HDF5), float32: no classifier",
@@ -82,8 +83,13 @@ _CITATIONS = [
 _CODE = {
     "saved_model": """import tensorflow as tf
 
-score = tf.saved_model.load("{name}").signatures["serving_default"]
-scores = next(iter(score(tf.constant(images)).values())).numpy()""",
+model = tf.saved_model.load("{name}")  # keep it: the signatures need it
+outputs = model.signatures["serving_default"](grey=tf.constant(images))
+scores = outputs["scores"].numpy()""",
+    "onnx": """import onnxruntime
+
+net = onnxruntime.InferenceSession("{name}", providers=["CPUExecutionProvider"])
+scores = net.run(["scores"], {{"grey": images}})[0]""",
     "keras": """import keras
 
 model = keras.models.load_model("{name}", compile=False)
@@ -122,6 +128,8 @@ def how_to_use(
                 "in the model file, not here. The model takes:", "",
                 *_input_lines(contract, input_size), *shown]  # fmt: skip
     lines = [*_input_lines(contract, input_size), *shown]
+    if form == "saved_model":
+        lines += ["", *_signature_lines(contract)]
     for each in decisions:
         lines += ["", f"Positive by the stored operating point: {_call(each)}."]
     return lines
@@ -157,7 +165,7 @@ def decision_lines(decision: Decision | None, form: str) -> list[str]:
     measured = [(key, value) for key, value in fitted.items() if is_figure(value)]
     own = [(words(key), value, "its fitting") for key, value in measured]
     lines += ["", *figure_table(own)] if own else []
-    stored = form in ("saved_model", "keras")
+    stored = form in ("saved_model", "keras", "onnx")
     member = MEMBERS[decision.flips]
     where = f"in this file (`{member}`)" if stored else "in the model file only"
     return [*lines, "", "Calibrated probability: the score's logit divided by the "
@@ -204,6 +212,32 @@ def _code(name: str, form: str, backbone: str) -> str:
     if form == "backbone" and backbone not in _NETS:
         return ""
     return _CODE[form].format(name=name, net=_NETS.get(backbone, ""))
+
+
+def _signature_lines(contract: InputContract) -> list[str]:
+    """What else a SavedModel answers."""
+    whole = tuple(contract.class_names) == ("neg", "pos")
+    rows = [("`serving_default`", "`grey`", "float32 (N, rows, columns, 1)"),
+            ("`uint16`", "`grey`", "the same in uint16")]  # fmt: skip
+    lines = []
+    if getattr(contract, "crop_breast", False):
+        lines = ["", "There is no signature for encoded files: this model's images are "
+                 "cropped to the breast first, which no graph does."]  # fmt: skip
+    else:
+        size = f"{contract.height} x {contract.width}" if contract.height else "no size"
+        rows.append(("`png`", "`png`", "string (N,): PNG or JPEG files, of 8 or 16 "
+                     f"bits, brought to {size}"))  # fmt: skip
+    if whole:
+        rows.append(("`grad_cam`", "`grey`", "as `serving_default`; gives `heat`, "
+                     "where the net has such a map"))  # fmt: skip
+    grey = "not finite, negative or above 65535" + (
+        ", black, or nowhere above 255" if whole else "")  # fmt: skip
+    return [
+        *table(("signature", "input", "form"), rows), "",
+        "The first ones also as `serving_default_tta` and so on: the mean over four "
+        f"flips. An image whose levels are {grey} is refused, and its batch with it.",
+        *lines,
+    ]  # fmt: skip
 
 
 def _input_lines(contract: InputContract, input_size) -> list[str]:

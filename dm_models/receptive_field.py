@@ -38,6 +38,13 @@ _UNCOUNTED = (
 )
 
 
+_LARGEST_LEAST = 1024
+
+
+class _MeetError(ValueError):
+    """Maps meet that do not fit."""
+
+
 @dataclass(frozen=True)
 class _Reach:
     """What the cells of a map see along one axis: cell i from first + i * step on.
@@ -122,6 +129,27 @@ def cell_centres(
     return rows, cols
 
 
+def least_size(model: keras.Model) -> tuple[int, int]:
+    """Find the smallest image that leaves every map of a net at least one cell.
+
+    On a smaller one TensorFlow's kernels fail, and some end the whole process.
+
+    Args:
+        model: A flat network: each of its layers is called once.
+
+    Returns:
+        (rows, columns); those of its input where they are fixed.
+
+    Raises:
+        ValueError: A layer enlarges maps, or no image up to 1024 pixels will do.
+    """
+    rows, cols = (
+        fixed or _least_side(model, axis)
+        for axis, fixed in enumerate(model.input_shape[1:3])
+    )
+    return rows, cols
+
+
 def tensors_of(found) -> Iterator:
     """Yield a layer's input tensors, whether they are one, a list or nested lists."""
     if isinstance(found, (list, tuple)):
@@ -131,8 +159,27 @@ def tensors_of(found) -> Iterator:
         yield found
 
 
+def _least_side(model: keras.Model, axis: int) -> int:
+    for length in range(1, _LARGEST_LEAST + 1):
+        try:
+            reaches = _reaches(model, None, length, axis).values()
+        except _MeetError:  # so small that ways which meet differ in cells
+            continue
+        if min(reach.count for reach in reaches) >= 1:
+            return length
+    raise ValueError(f"no image up to {_LARGEST_LEAST} pixels leaves cells of all maps")
+
+
 def _reach(model: keras.Model, layer, length: int, axis: int) -> _Reach:
     """Follow one axis through the layers up to one of them."""
+    found = _reaches(model, layer, length, axis)
+    if id(layer.output) not in found or len(layer.output.shape) != 4:
+        raise ValueError(f"layer {layer.name!r} gives no map of rows and columns")
+    return found[id(layer.output)]
+
+
+def _reaches(model: keras.Model, last, length: int, axis: int) -> dict[int, _Reach]:
+    """Follow one axis through the layers up to one, or all: by the output's id."""
     found: dict[int, _Reach] = {}
     for each in model.layers:
         before = [found[id(tensor)] for tensor in tensors_of(each.input)
@@ -141,17 +188,15 @@ def _reach(model: keras.Model, layer, length: int, axis: int) -> _Reach:
             found[id(each.output)] = _Reach(0, 0, 1, length)
         elif before and not isinstance(each, _GLOBAL):
             found[id(each.output)] = _through(each, _met(before, each), axis)
-        if each is layer:
+        if each is last:
             break
-    if id(layer.output) not in found or len(layer.output.shape) != 4:
-        raise ValueError(f"layer {layer.name!r} gives no map of rows and columns")
-    return found[id(layer.output)]
+    return found
 
 
 def _met(ways: list[_Reach], layer) -> _Reach:
     """All that cells see by any of the ways that meet in a layer."""
     if len({(way.step, way.count) for way in ways}) > 1:
-        raise ValueError(f"layer {layer.name!r} joins maps of different steps or sizes")
+        raise _MeetError(f"layer {layer.name!r} joins maps of different steps or sizes")
     first, last = min(way.first for way in ways), max(way.last for way in ways)
     return _Reach(first, last, ways[0].step, ways[0].count)
 

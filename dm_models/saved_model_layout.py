@@ -3,7 +3,9 @@
     MODELS/NAME/1/saved_model.pb, variables/         for TensorFlow Serving
     MODELS/NAME/1/assets.extra/                      input_contract.json, decision.json,
                                                      decision_tta.json, model.json
+    MODELS/NAME/1/assets.extra/tf_serving_warmup_requests
     MODELS/NAME/1/MODEL_CARD.md
+    MODELS/models.config, batching.config, Dockerfile, compose.yaml
 
 The same JSON files lie beside `saved_model.pb` too. A signature is an input form, with
 or without the mean over four flips: `serving_default` (float32 grey levels, any size
@@ -120,19 +122,39 @@ def find_saved_model(folder: str | Path) -> tuple[Path, int, str]:
     folder = Path(folder)
     absolute = folder.absolute()
     if (folder / SAVED_MODEL_FILE).is_file():
-        if folder.name.isdigit():
+        if is_version(folder):
             return folder, int(folder.name), absolute.parent.name
         return folder, 1, absolute.name
-    found = folder.iterdir() if folder.is_dir() else ()
-    numbered = [path for path in found if path.name.isdigit()]
-    versions = [path for path in numbered if (path / SAVED_MODEL_FILE).is_file()]
+    versions = versions_in(folder)
     if not versions:
         raise ModelFileError(
             f"{folder}: neither a SavedModel ({SAVED_MODEL_FILE}) nor a folder of its "
             f"versions (1/{SAVED_MODEL_FILE}); `dm-export` writes one"
         )
-    newest = max(versions, key=lambda path: int(path.name))
-    return newest, int(newest.name), absolute.name
+    newest = max(versions)
+    return versions[newest], newest, absolute.name
+
+
+def versions_in(folder: str | Path) -> dict[int, Path]:
+    """Find the SavedModels in a folder of versions: number -> its own folder."""
+    folder = Path(folder)
+    found = folder.iterdir() if folder.is_dir() else ()
+    return {
+        int(path.name): path
+        for path in found
+        if is_version(path) and (path / SAVED_MODEL_FILE).is_file()
+    }
+
+
+def is_version(folder: str | Path) -> bool:
+    """Whether a folder's own name is a number, so that it is one version of a model."""
+    name = Path(folder).name
+    return name.isascii() and name.isdigit()
+
+
+def served_name(version: str | Path) -> str:
+    """The name that a version's model is served by: its folder's parent's."""
+    return Path(version).absolute().parent.name
 
 
 def read_facts(folder: str | Path) -> ModelFacts:
