@@ -1,8 +1,8 @@
 """Grey images on disk and the pixel geometry between a source and the working size.
 
 On disk an image is a 16-bit grey PNG and a mask an 8-bit one. Both are written aside
-and renamed, so that a full disk or a killed job leaves no half image behind. How sizes
-are changed stands in `resizing`.
+and renamed, so that a full disk or a killed job leaves no half image behind. How files
+of any format are read stands in `image_files`, how sizes are changed in `resizing`.
 
 Source: Shen et al. 2019, 3.1.1 (16-bit PNG at 1152 x 896).
 """
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dm_preprocess.file_bytes import Source
+from dm_preprocess.image_files import ImageError, read_gray
 from dm_preprocess.resizing import area_weights, resize_area, resize_nearest
 
 __all__ = [
@@ -26,12 +28,6 @@ __all__ = [
 U16_MAX = 65535
 FITS = ("squash", "pad")
 _THUMBNAIL = 256
-_ENDS = {b"\x89PNG\r\n\x1a\n": b"IEND", b"\xff\xd8": b"\xff\xd9"}  # PNG, JPEG
-_TAIL = 1024
-
-
-class ImageError(ValueError):
-    """An image file cannot be used; the message names the file and the rule."""
 
 
 @dataclass(frozen=True)
@@ -47,37 +43,13 @@ class Geometry:
     col_offset: float = 0.0
 
 
-def read_gray(path: str | os.PathLike) -> tuple[np.ndarray, int]:
-    """Read a PNG, PGM, TIFF or JPEG with its depth intact.
-
-    Args:
-        path: The file. Three channels are accepted where all are equal.
-
-    Returns:
-        The stored values as uint8 or uint16 (H, W), and the bits stored: 8 or 16.
-
-    Raises:
-        ImageError: No image, another depth, or a colour picture; the file is named.
-    """
-    image = _decode(path)
-    if image.ndim == 3:
-        image = _one_channel(image, path)
-    if image.dtype == np.uint8:
-        return image, 8
-    if image.dtype == np.uint16:
-        return image, 16
-    raise ImageError(
-        f"{path}: grey levels must be 8 or 16 bits, received {image.dtype}"
-    )
-
-
-def read_png(path: str | os.PathLike) -> np.ndarray:
+def read_png(source: Source) -> np.ndarray:
     """Read a working image as uint16 (H, W); an 8-bit file is multiplied by 257.
 
     Raises:
         ImageError: As `read_gray`.
     """
-    stored, bits = read_gray(path)
+    stored, bits = read_gray(source)
     return to_u16(stored, bits)
 
 
@@ -225,35 +197,6 @@ def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     if not rows.size:
         return None
     return int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
-
-
-def _decode(path: str | os.PathLike) -> np.ndarray:
-    import cv2
-
-    data = Path(path).read_bytes()
-    for start, end in _ENDS.items():
-        if data.startswith(start) and end not in data[-_TAIL:]:
-            raise ImageError(f"{path}: the file is truncated, its end mark is missing")
-    flat = np.frombuffer(data, np.uint8)
-    image = cv2.imdecode(flat, cv2.IMREAD_UNCHANGED) if flat.size else None
-    if image is None:
-        raise ImageError(
-            f"{path}: no readable image ({len(data)} bytes); PNG, PGM, TIFF or JPEG "
-            "is needed"
-        )
-    return image
-
-
-def _one_channel(image: np.ndarray, path: str | os.PathLike) -> np.ndarray:
-    """The one plane of a picture saved in colour; a fourth channel must be opaque."""
-    colour, alpha = image[..., :3], image[..., 3:]
-    equal = (colour == colour[..., :1]).all()
-    if not equal or (alpha.size and (alpha != np.iinfo(image.dtype).max).any()):
-        raise ImageError(
-            f"{path}: a grey image is needed, received {image.shape[2]} channels that "
-            "differ; a colour or transparent picture is no mammogram"
-        )
-    return np.ascontiguousarray(image[..., 0])
 
 
 def _write(path: Path, image: np.ndarray) -> Path:
