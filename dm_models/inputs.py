@@ -20,7 +20,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import keras
 
-CONTRACT_FORMAT = 1
+CONTRACT_FORMAT = 2
+# Format 1 had no word on how images are made from files: it meant these.
+PREPARATION = {"crop_breast": False, "grey": "full-range", "voi": False}
+GREYS = ("full-range", "auto-level")
+_READ_FORMATS = (1, 2)
 FULL_SCALE = 255 / 65535
 IMAGENET_BGR_MEANS = (103.939, 116.779, 123.68)
 INPUT_NAME = "grey"
@@ -55,6 +59,10 @@ class InputContract:
         fit: How images were brought to that size: "squash" or "pad".
         polarity: "MONOCHROME2": dense tissue is bright.
         grey_stats: Where the mean was measured (split, images, value), or None.
+        crop_breast: Whether images are cut to the breast before they are fitted.
+        grey: "full-range" of the stored bits, or "auto-level": each image's own range
+            is stretched over all levels, before it is cut.
+        voi: Whether a DICOM file's modality and VOI LUT or window are applied.
     """
 
     backbone: str
@@ -70,6 +78,9 @@ class InputContract:
     fit: str = "squash"
     polarity: str = "MONOCHROME2"
     grey_stats: dict | None = None
+    crop_breast: bool = PREPARATION["crop_breast"]
+    grey: str = PREPARATION["grey"]
+    voi: bool = PREPARATION["voi"]
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -81,6 +92,15 @@ class InputContract:
             )
         if not self.scale > 0:
             raise ContractError(f"scale must be positive, received {self.scale!r}")
+        if self.grey not in GREYS:
+            raise ContractError(
+                f"grey must be one of {', '.join(GREYS)}, received {self.grey!r}"
+            )
+        for name in ("crop_breast", "voi"):
+            if not isinstance(getattr(self, name), bool):
+                raise ContractError(
+                    f"{name} must be true or false, received {getattr(self, name)!r}"
+                )
 
     @property
     def uses_mean(self) -> bool:
@@ -101,7 +121,8 @@ class InputContract:
         """Read what `to_json` wrote.
 
         Raises:
-            ContractError: No JSON object, a later format, or fields that are unknown.
+            ContractError: No JSON object, a later format, or fields that are unknown or
+                cannot be.
         """
         return cls(**_checked_fields(_parsed(text)))
 
@@ -201,10 +222,10 @@ def _parsed(text: str | bytes) -> Mapping:
 
 def _checked_fields(fields: Mapping) -> dict:
     received = fields.get("format")
-    if received != CONTRACT_FORMAT:
+    if received not in _READ_FORMATS:
         raise ContractError(
             f"input contract format {received!r} is not known; this version reads "
-            f"{CONTRACT_FORMAT}"
+            f"{' and '.join(map(str, _READ_FORMATS))}"
         )
     known = {field.name for field in dataclasses.fields(InputContract)}
     unknown = sorted(set(fields) - known - {"format"})

@@ -253,13 +253,29 @@ def _input_lines(contract: InputContract, input_size) -> list[str]:
         "- Input `images`: float32 (N, rows, columns, 1), RAW 16-bit grey levels, 0 to "
         f"65535; {_polarity(contract.polarity)}. A stored value s of b bits is "
         "round(s * 65535 / (2**b - 1)); an 8-bit value times 257. Nothing is to be "
-        "divided, centred or stretched: the model does it.",
+        "divided or centred: the model does it.",
         f"- Size: trained at {trained} (rows x columns), images "
         f"{fits.get(contract.fit, contract.fit)} by area averaging; {any_size}.",
+        *_made_lines(contract),
         f"- Inside the model: {_preparation(contract)}.",
         f"- Output: (N, {count}) probabilities, in the order "
         f"{', '.join(names) or 'not named'}.",
     ]  # fmt: skip
+
+
+def _made_lines(contract: InputContract) -> list[str]:
+    """What the converter's options did to the training images, where any was used."""
+    steps = {
+        "a DICOM file's modality and VOI LUT or window are applied": contract.voi,
+        "each image's own range of grey levels is stretched over all 65,536 "
+        "(auto-level)": contract.grey == "auto-level",
+        "the image is cut to the breast's box": contract.crop_breast,
+    }
+    done = [step for step, wanted in steps.items() if wanted]
+    if not done:
+        return []
+    return [f"- Before that, outside the model, as its training images: "
+            f"{'; then '.join(done)}. `dm-predict` does it."]  # fmt: skip
 
 
 def _polarity(polarity: str) -> str:

@@ -131,7 +131,7 @@ def prepare_folder(args: argparse.Namespace) -> None:
 
 def convert(args: argparse.Namespace, source, workers: Workers) -> int:
     """Convert every image of an index and write the tables; 1 if any failed."""
-    from dm_preprocess.convert_image import write_text
+    from dm_preprocess.convert_image import preparation_columns, write_text
 
     chosen = source.images[: args.limit] if args.limit else source.images
     (args.out / "images").mkdir(exist_ok=True)
@@ -145,7 +145,8 @@ def convert(args: argparse.Namespace, source, workers: Workers) -> int:
     oddities = [(o.kind, o.where, o.detail) for o in source.oddities]
     oddities += [oddity for result in results for oddity in result.oddities]
     cost = mapped.cost([not (result.reused or result.failed) for result in results])
-    counts = _write_tables(args.out, results) | {"images failed": len(failed)}
+    counts = _write_tables(args.out, results, preparation_columns(_settings(args)))
+    counts |= {"images failed": len(failed)}
     counts |= {name.replace("_", " "): value for name, value in cost.items()}
     _report(args, source, counts, oddities, failed)
     print(
@@ -191,12 +192,12 @@ def _run(images, args: argparse.Namespace, workers: Workers) -> Mapped:
     return mapped
 
 
-def _write_tables(out: Path, results: list) -> dict:
+def _write_tables(out: Path, results: list, made: dict) -> dict:
     import pandas as pd
 
     from dm_preprocess.tables import write_table
 
-    images = [result.image for result in results if result.image]
+    images = [result.image | made for result in results if result.image]
     lesions = [row for result in results for row in result.lesions]
     write_table(pd.DataFrame(lesions), out / "lesions.csv", "lesions")
     write_table(pd.DataFrame(images), out / "images.csv", "images")

@@ -62,6 +62,20 @@ class Settings:
     voi: bool = False
 
 
+def preparation_columns(settings: Settings) -> dict[str, int | str]:
+    """Columns for images.csv: what was not left at its default, for a training to see.
+
+    Whoever trains on these images puts them into the model's input contract.
+    """
+    plain = Settings()
+    made = {name: getattr(settings, name) for name in ("crop_breast", "grey", "voi")}
+    return {
+        name: value if isinstance(value, str) else int(value)
+        for name, value in made.items()
+        if value != getattr(plain, name)
+    }
+
+
 @dataclass(frozen=True)
 class Converted:
     """What became of one image.

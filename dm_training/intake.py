@@ -68,6 +68,7 @@ def read_intake(
     *,
     patient_key: PatientKey | None = None,
     keep: bool = False,
+    voi: bool = False,
 ) -> Intake:
     """Read a DICOM, PNG, TIFF, PGM or JPEG file.
 
@@ -75,6 +76,7 @@ def read_intake(
         source: A path, or the bytes of a file, which are never written to a disk.
         patient_key: Makes the hash of a patient id; None leaves it empty.
         keep: Give the patient id itself too, in `patient_raw`.
+        voi: Apply a DICOM file's window, as a model's contract may say.
 
     Raises:
         IntakeError: It cannot be read; the rule is named, and a value of a header only
@@ -83,18 +85,20 @@ def read_intake(
     """
     try:
         if dicom.is_dicom(source):
-            return _dicom_intake(source, patient_key, keep=keep)
+            return _dicom_intake(source, patient_key, keep=keep, voi=voi)
         stored, bits = images.read_gray(source)
     except ValueError as err:
         raise IntakeError(" ".join(str(err).split())) from err
     return Intake(images.to_u16(stored, bits), unsuitable=_constant(stored))
 
 
-def _dicom_intake(source, patient_key: PatientKey | None, *, keep: bool) -> Intake:
+def _dicom_intake(
+    source, patient_key: PatientKey | None, *, keep: bool, voi: bool
+) -> Intake:
     dataset, where = dicom.open_dicom(source), source_name(source)
     judged = suitability.judge(dataset)
     try:
-        read = dicom.image_of(dataset, where, mammogram=False)
+        read = dicom.image_of(dataset, where, mammogram=False, voi=voi)
     except dicom.DicomError as err:
         if not judged.reasons:
             raise

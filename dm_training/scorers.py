@@ -72,16 +72,29 @@ class Scorer(Protocol):
 
 
 def prepare(grey: np.ndarray, contract: InputContract) -> np.ndarray:
-    """Bring raw grey levels to the size that a model was trained on.
+    """Make of a file's grey levels what the converter made of the training images.
+
+    An image of exactly the model's working size is taken as one that the converter
+    made: it stays as it is, so that a DICOM file and the PNG made of it get the same
+    score. Any other is levelled, cut to the breast and fitted, as the contract says.
 
     Args:
-        grey: uint16 (H, W), a file's levels spread over 16 bits.
+        grey: uint16 (H, W), a file's levels spread over 16 bits; of a DICOM file with
+            its window applied where `contract.voi` says so.
         contract: The model's.
 
     Returns:
-        uint16 of the contract's height and width; the array itself where it has them.
+        uint16 of the contract's height and width, or of the cut's own size where it
+        has none; the array itself where nothing is to be done.
     """
-    if contract.height is None or grey.shape == (contract.height, contract.width):
+    if grey.shape == (contract.height, contract.width):
+        return grey
+    if contract.grey == "auto-level":
+        grey = pixels.auto_level(grey)
+    if contract.crop_breast:
+        row0, col0, row1, col1 = pixels.breast_box(grey)
+        grey = grey[row0:row1, col0:col1]
+    if contract.height is None:
         return grey
     return pixels.fit(grey, contract.height, contract.width, mode=contract.fit)[0]
 

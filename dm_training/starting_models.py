@@ -23,6 +23,7 @@ from dm_models.patch_classifier import build_patch_classifier
 from dm_models.whole_image import build_whole_image, image_contract
 from dm_training import arguments as flags
 from dm_training import grey_stats, recipes
+from dm_training.preparation import say_new_preparation, with_preparation
 from dm_training.recipes import ImageRecipe
 from dm_training.samples import Samples
 
@@ -89,6 +90,7 @@ def new_patch_model(session: Session, net: str, dropout: float):
         class_names=session.samples["train"].classes,
         height=session.height, width=session.width,
     )  # fmt: skip
+    contract = with_preparation(contract, session.samples, session.run.say)
     contract = _with_mean(session, contract)
     given = session.parsed.hidden_dropout
     model = build_patch_classifier(
@@ -162,7 +164,9 @@ def resumed_image_model(session: Session, path: str):
         contract = _new_mean(session, model, contract)
     session.run.say(f"whole-image model from {path}")
     contract = contract.replace(height=session.height, width=session.width)
-    return model, _with_statistics(session, contract)
+    tuned = _with_statistics(session, contract)
+    say_new_preparation(contract, tuned, session.run.say)
+    return model, tuned
 
 
 def _start_from(session: Session, model, net: str) -> None:
@@ -190,7 +194,8 @@ def _with_mean(session: Session, contract: InputContract) -> InputContract:
 
 
 def _with_statistics(session: Session, contract: InputContract) -> InputContract:
-    """What the training images look like, for dm-check to compare others with."""
+    """How the training images were made, and what they look like, for dm-check."""
+    contract = with_preparation(contract, session.samples, session.run.say)
     store = session.stores["train"]
     step = max(1, len(store.paths) // _STATISTICS_IMAGES)
     measured = grey_stats.measure(

@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -59,8 +61,18 @@ def test_json_gives_the_contract_back():
         class_names=("neg", "pos"),
         height=1152,
         grey_stats={"mean": 52.18, "split": "train"},
+        crop_breast=True,
+        grey="auto-level",
+        voi=True,
     )
     assert InputContract.from_json(contract.to_json()) == contract
+
+
+def test_an_older_contract_has_the_defaults_and_a_new_one_says_its_format():
+    old = InputContract.from_json('{"format": 1, "backbone": "vgg16", "fit": "pad"}')
+    assert old == InputContract("vgg16", fit="pad")
+    assert (old.crop_breast, old.grey, old.voi) == (False, "full-range", False)
+    assert json.loads(old.to_json())["format"] == 2
 
 
 @pytest.mark.parametrize(
@@ -70,9 +82,10 @@ def test_json_gives_the_contract_back():
         ("[1]", "JSON object, received list"),
         ('{"format": 9, "backbone": "vgg16"}', "format 9 is not known"),
         ('{"format": 1, "backbone": "vgg16", "gamma": 2}', r"unknown: \['gamma'\]"),
-        ('{"format": 1}', "with 'backbone'"),
+        ('{"format": 2}', "with 'backbone'"),
+        ('{"format": 2, "backbone": "x", "voi": 1}', "voi must be true or false"),
     ],
-    ids=["broken", "list", "later format", "unknown field", "no backbone"],
+    ids=["broken", "list", "later format", "unknown field", "no backbone", "number"],
 )
 def test_a_malformed_contract_is_refused(text, said):
     with pytest.raises(ContractError, match=said):
@@ -85,8 +98,10 @@ def test_a_malformed_contract_is_refused(text, said):
         ({"channels": 2}, "1 or 3, received 2"),
         ({"channel_means": (1.0,)}, "3 numbers"),
         ({"scale": 0.0}, "positive, received 0.0"),
+        ({"grey": "equal"}, "full-range, auto-level, received 'equal'"),
+        ({"crop_breast": "no"}, "crop_breast must be true or false, received 'no'"),
     ],
-    ids=["channels", "means", "scale"],
+    ids=["channels", "means", "scale", "grey", "crop"],
 )
 def test_an_impossible_contract_is_refused(changes, said):
     with pytest.raises(ContractError, match=said):

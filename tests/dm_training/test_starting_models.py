@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests_support import INBREAST, write_set
 
@@ -22,22 +23,26 @@ def table(tmp_path_factory):
 
 
 def train(table, out, *extra):
-    return image_clf_train.main([table] * 3 + ["--out", str(out), *extra])
+    return image_clf_train.main([str(table)] * 3 + ["--out", str(out), *extra])
 
 
 def test_the_inbreast_command_runs_as_printed_on_a_file_of_keras_2(table, tmp_path):
     flags = [*INBREAST[:2], "64", *INBREAST[3:]]  # 96 x 64, the file's own size
+    cropped = Path(table).with_name("cropped.csv")
+    pd.read_csv(table).assign(crop_breast=1).to_csv(cropped, index=False)
     best = tmp_path / "B.h5"
-    status = train(table, tmp_path / "run", "--no-patch-model-state", "--resume-from",
+    status = train(cropped, tmp_path / "run", "--no-patch-model-state", "--resume-from",
                    WHOLE, *flags, "--best-model", str(best))  # fmt: skip
     assert status == 0
     model, contract = load_model(best)
     assert (contract.mean, contract.scale) == (44.33, 0.003891)
     assert (contract.height, contract.width) == (96, 64)
     assert contract.class_names == ("neg", "pos")
+    assert (contract.crop_breast, contract.grey) == (True, "full-range")
     assert model.get_layer("block1_conv1").trainable  # frozen in the file
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "learning rate 1e-06" in log and "weight decay 0.01" in log
+    assert "prepared otherwise: crop_breast was no, is yes; the new model is" in log
 
 
 def test_a_keras_2_file_needs_its_mean(table, tmp_path, capsys):
