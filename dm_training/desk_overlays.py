@@ -18,7 +18,6 @@ import numpy as np
 
 from dm_preprocess import images as pixels
 from dm_training import overlay_legend as legend
-from dm_training.gallery_pictures import heat_colours
 from dm_training.image_maps import place_map, resized_centres
 
 if TYPE_CHECKING:
@@ -27,8 +26,10 @@ if TYPE_CHECKING:
 RESEARCH = "Research only, not for diagnosis"
 LONGEST, SHORTEST = 1152, 512  # of a panel's longer side
 _WINDOW_PERCENT = (1, 99.8)  # of the breast's grey levels: black and white
+_CERTAIN = 0.0001
 _EVERY = 3  # pixels in each direction that the percentiles are taken of
 _COLOURS = 256
+_HALF = 0.5
 _PNG_LEVEL = 2  # of zlib's: half of the size that 1 gives costs six times the time
 
 
@@ -117,7 +118,7 @@ def caption_lines(prediction) -> tuple[str, ...]:
     flips = ", mean over 4 flips" if prediction.flips == 4 else ""
     return (
         where or "side and view not known",
-        f"probability {prediction.probability:.4f}",
+        f"probability {_figure(prediction.probability)}",
         decision_words(prediction),
         f"model {prediction.model}, version {prediction.version}{flips}",
     )
@@ -129,6 +130,15 @@ def decision_words(prediction) -> str:
     if threshold is None or threshold != threshold or not prediction.decision:
         return "no operating point is stored with the model: no decision"
     return f"{prediction.decision} at threshold {threshold:.4f}"
+
+
+def _figure(probability: float) -> str:
+    """Four digits, but never 0 or 1: no probability of a model is certain."""
+    if probability < _CERTAIN:
+        return f"below {_CERTAIN}"
+    if probability > 1 - _CERTAIN:
+        return f"above {1 - _CERTAIN}"
+    return f"{probability:.4f}"
 
 
 def shape_to_show(source_shape: tuple[int, int], contract) -> tuple[int, int] | None:
@@ -203,14 +213,20 @@ def _windowed(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _heated(
     plain: np.ndarray, image_map: ImageMap, shape: tuple[int, int]
 ) -> np.ndarray:
-    """uint8 (rows, columns, 3): colour over the mammogram, as opaque as it is hot."""
+    """uint8 (rows, columns, 3): colour as opaque as it is hot, a line at one half."""
+    import cv2
+
     centres = resized_centres(image_map.centres, shape, plain.shape)
     placed = np.clip(place_map(image_map.shown, centres, *plain.shape), 0, 1)
     at = np.rint(placed * (_COLOURS - 1)).astype(np.uint8)
-    colours = heat_colours(_COLOURS).astype(np.float32)
+    colours = legend.colours(_COLOURS).astype(np.float32)
     colour = (colours[:, :3] * colours[:, 3:] * 255)[at]
     colour += plain[..., None] * (1 - colours[:, 3])[at][..., None]
-    return np.rint(colour, out=colour).astype(np.uint8)
+    picture = np.rint(colour, out=colour).astype(np.uint8)
+    hot = (placed >= _HALF).astype(np.uint8)
+    inner = cv2.erode(hot, np.ones((3, 3), np.uint8))  # not along the image's border
+    picture[hot > inner] = legend.HALF_LINE
+    return picture
 
 
 def _encoded(picture: np.ndarray) -> bytes:

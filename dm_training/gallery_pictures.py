@@ -56,21 +56,15 @@ def map_png(
         shape: (rows, columns) of the image that it lies over.
         longest: Of the PNG's sides.
     """
-    size = _within(shape, longest)
-    centres = resized_centres(image_map.centres, shape, size)
-    placed = np.clip(place_map(image_map.shown, centres, *size), 0, 1)
-    indices = np.round(placed * (LEVELS - 1)).astype(np.uint8)
-    return _palette_png(indices, heat_colours(LEVELS))
-
-
-def heat_colours(count: int) -> np.ndarray:
-    """The colours of a map from 0 to 1, float (count, 4) RGBA in [0, 1]."""
     from matplotlib import colormaps
 
-    levels = np.linspace(0, 1, count)
+    size = _within(shape, longest)
+    centres = resized_centres(image_map.centres, shape, size)
+    levels = np.linspace(0, 1, LEVELS)
     colours = colormaps["magma"](_FIRST_COLOUR + (1 - _FIRST_COLOUR) * levels)
     colours[:, 3] = OPACITY * levels
-    return colours
+    placed = np.clip(place_map(image_map.shown, centres, *size), 0, 1)
+    return _palette_png(np.round(placed * (LEVELS - 1)).astype(np.uint8), colours)
 
 
 def outlines_png(

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dm_training.gallery_pictures import heat_colours
 from dm_training.image_maps import LABELS, PATCH_MAP
 
 if TYPE_CHECKING:
     from dm_training.image_maps import ImageMap
 
 _GROUND, _TEXT, _FAINT, _NOTICE = (16, 16, 16), (232,) * 3, (168,) * 3, (255, 196, 84)
+HALF_LINE = (235,) * 3  # around what reaches half of the scale
+_OPACITY = 0.5  # where the map is 1: tissue must stay readable beneath
+# Plasma without its ends: over grey, its last tenth looks green and its first black.
+_COLOUR_MAP, _FIRST_COLOUR, _LAST_COLOUR = "plasma", 0.1, 0.9
 _GREY_UNDER = 0.35  # of white: the tissue that the bar's colours lie over
 _NARROWEST = 400  # pixels of a column, so that text fits beneath a narrow panel
 
@@ -67,6 +70,20 @@ def framed(
     return np.asarray(picture)
 
 
+def colours(count: int) -> np.ndarray:
+    """The colours of a map from 0 to 1, float (count, 4) RGBA in [0, 1].
+
+    A perceptually even scale, as opaque as the map is high: 0 is transparent.
+    """
+    from matplotlib import colormaps
+
+    levels = np.linspace(0, 1, count)
+    spread = _FIRST_COLOUR + (_LAST_COLOUR - _FIRST_COLOUR) * levels
+    found = colormaps[_COLOUR_MAP](spread)
+    found[:, 3] = _OPACITY * levels
+    return found
+
+
 def _title(image_map: ImageMap | None) -> str:
     return f"with {image_map.kind}" if image_map is not None else "no map"
 
@@ -82,10 +99,11 @@ def _meaning(image_map: ImageMap | None) -> list[str]:
     if not _has_heat(image_map):
         return [f"the {image_map.kind} is 0 everywhere: nothing to show"]
     if image_map.kind == PATCH_MAP:
-        return [LABELS[PATCH_MAP], f"highest in this image: {image_map.heat.max():.2f}"]
+        highest = f"highest in this image: {image_map.heat.max():.2f}"
+        return [f"{LABELS[PATCH_MAP]}; line: 0.5", highest]
     return [
-        LABELS[image_map.kind],
-        "Colours do not compare between images, and are no probability.",
+        f"{LABELS[image_map.kind]}; line: half of it",
+        "Colours do not compare between images and are no probability.",
     ]
 
 
@@ -97,8 +115,8 @@ def _draw_bar(picture, pen, at: tuple[int, int], width: int, size: int) -> None:
     """Colours from 0 to 1 as they look over tissue, with their figures beneath."""
     from PIL import Image
 
-    colours = heat_colours(width)
-    shown = colours[:, :3] * colours[:, 3:] + _GREY_UNDER * (1 - colours[:, 3:])
+    spread = colours(width)
+    shown = spread[:, :3] * spread[:, 3:] + _GREY_UNDER * (1 - spread[:, 3:])
     line = np.rint(shown * 255).astype(np.uint8)
     bar = np.broadcast_to(line, (size, width, 3))
     left, top = at
@@ -106,6 +124,8 @@ def _draw_bar(picture, pen, at: tuple[int, int], width: int, size: int) -> None:
     for figure, anchor in ((0, "la"), (0.5, "ma"), (1, "ra")):
         place = (left + round(figure * (width - 1)), top + _step(size))
         pen.text(place, f"{figure:g}", _TEXT, font=_font(size), anchor=anchor)
+    half = left + round(0.5 * (width - 1))
+    pen.line((half, top + size // 4, half, top + size // 4 + size - 1), HALF_LINE)
 
 
 def _write(pen, lines: Sequence[str], at: tuple[int, int], size: int) -> None:
