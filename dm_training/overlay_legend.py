@@ -6,6 +6,7 @@ All text lies outside of the mammogram, so that no tissue is covered on either s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,29 +45,20 @@ def framed(
     """
     from PIL import Image, ImageDraw
 
-    height, width = plain.shape
-    size = max(14, round(max(height, width) / 56))
-    column = max(width, _NARROWEST)
-    left, right, top = size, 2 * size + column, 2 * size + size // 2
-    below = top + height + size // 2
-    words = _wrapped(caption, size, column)
-    meaning = _wrapped(_meaning(image_map), size, column)
-    rows = max(len(words), len(meaning) + _bar_lines(image_map))
-    foot = below + rows * _step(size) + size // 2
-    picture = Image.new("RGB", (3 * size + 2 * column, foot + 2 * size), _GROUND)
+    place = _Layout(*plain.shape)
+    words = _wrapped(caption, place)
+    sense = _wrapped(meaning(image_map), place)
+    shift = 2 if _has_heat(image_map) else 0  # lines that the colour bar takes
+    foot = place.line(max(len(words), len(sense) + shift)) + place.size // 2
+    picture = Image.new("RGB", (place.full_width, foot + 2 * place.size), _GROUND)
     pen = ImageDraw.Draw(picture)
-    inset = (column - width) // 2
-    for panel, at, title in (
-        (plain, left, "mammogram"),
-        (heated, right, _title(image_map)),
-    ):
-        picture.paste(Image.fromarray(panel), (at + inset, top))
-        pen.text((at + inset, size // 2), title, _FAINT, font=_font(size))
-    _write(pen, words, (left, below), size)
-    if _bar_lines(image_map):
-        _draw_bar(picture, pen, (right, below), column, size)
-    _write(pen, meaning, (right, below + _bar_lines(image_map) * _step(size)), size)
-    pen.text((left, foot), notice, _NOTICE, font=_font(size))
+    _panel(picture, pen, plain, place.left, "mammogram")
+    _panel(picture, pen, heated, place.right, _title(image_map))
+    _write(pen, words, (place.left, place.line(0)), place)
+    _write(pen, sense, (place.right, place.line(shift)), place)
+    if shift:
+        _draw_bar(picture, pen, place)
+    pen.text((place.left, foot), notice, _NOTICE, font=_font(place.size))
     return np.asarray(picture)
 
 
@@ -84,15 +76,7 @@ def colours(count: int) -> np.ndarray:
     return found
 
 
-def _title(image_map: ImageMap | None) -> str:
-    return f"with {image_map.kind}" if image_map is not None else "no map"
-
-
-def _has_heat(image_map: ImageMap | None) -> bool:
-    return image_map is not None and bool(image_map.heat.max() > 0)
-
-
-def _meaning(image_map: ImageMap | None) -> list[str]:
+def meaning(image_map: ImageMap | None) -> list[str]:
     """What the colours say, or why there are none."""
     if image_map is None:
         return ["this model gives no heat map"]
@@ -107,63 +91,110 @@ def _meaning(image_map: ImageMap | None) -> list[str]:
     ]
 
 
-def _bar_lines(image_map: ImageMap | None) -> int:
-    return 2 if _has_heat(image_map) else 0
+@dataclass(frozen=True)
+class _Layout:
+    """Where things lie, in pixels, for panels of a height and a width."""
+
+    height: int
+    width: int
+
+    @property
+    def size(self) -> int:
+        """Of the text."""
+        return max(14, round(max(self.height, self.width) / 56))
+
+    @property
+    def column(self) -> int:
+        return max(self.width, _NARROWEST)
+
+    @property
+    def left(self) -> int:
+        return self.size
+
+    @property
+    def right(self) -> int:
+        return 2 * self.size + self.column
+
+    @property
+    def top(self) -> int:
+        return 2 * self.size + self.size // 2
+
+    @property
+    def full_width(self) -> int:
+        return 3 * self.size + 2 * self.column
+
+    def line(self, number: int) -> int:
+        """The top of a line of text below the panels."""
+        return self.top + self.height + self.size // 2 + round(1.4 * self.size) * number
 
 
-def _draw_bar(picture, pen, at: tuple[int, int], width: int, size: int) -> None:
+def _title(image_map: ImageMap | None) -> str:
+    return f"with {image_map.kind}" if image_map is not None else "no map"
+
+
+def _has_heat(image_map: ImageMap | None) -> bool:
+    return image_map is not None and bool(image_map.heat.max() > 0)
+
+
+def _panel(picture, pen, panel: np.ndarray, left: int, title: str) -> None:
+    """Paste a panel in the middle of its column, its title above it."""
+    from PIL import Image
+
+    place = _Layout(*panel.shape[:2])
+    at = left + (place.column - place.width) // 2
+    picture.paste(Image.fromarray(panel), (at, place.top))
+    pen.text((at, place.size // 2), title, _FAINT, font=_font(place.size))
+
+
+def _draw_bar(picture, pen, place: _Layout) -> None:
     """Colours from 0 to 1 as they look over tissue, with their figures beneath."""
     from PIL import Image
 
-    spread = colours(width)
+    spread = colours(place.column)
     shown = spread[:, :3] * spread[:, 3:] + _GREY_UNDER * (1 - spread[:, 3:])
-    line = np.rint(shown * 255).astype(np.uint8)
-    bar = np.broadcast_to(line, (size, width, 3))
-    left, top = at
-    picture.paste(Image.fromarray(np.ascontiguousarray(bar)), (left, top + size // 4))
+    bar = np.repeat(np.rint(shown * 255).astype(np.uint8)[None], place.size, axis=0)
+    top = place.line(0) + place.size // 4
+    picture.paste(Image.fromarray(bar), (place.right, top))
     for figure, anchor in ((0, "la"), (0.5, "ma"), (1, "ra")):
-        place = (left + round(figure * (width - 1)), top + _step(size))
-        pen.text(place, f"{figure:g}", _TEXT, font=_font(size), anchor=anchor)
-    half = left + round(0.5 * (width - 1))
-    pen.line((half, top + size // 4, half, top + size // 4 + size - 1), HALF_LINE)
+        at = (place.right + round(figure * (place.column - 1)), place.line(1))
+        pen.text(at, f"{figure:g}", _TEXT, font=_font(place.size), anchor=anchor)
+    half = place.right + place.column // 2
+    pen.line((half, top, half, top + place.size - 1), HALF_LINE)
 
 
-def _write(pen, lines: Sequence[str], at: tuple[int, int], size: int) -> None:
-    left, top = at
+def _write(pen, lines: Sequence[str], at: tuple[int, int], place: _Layout) -> None:
+    step = place.line(1) - place.line(0)
     for number, line in enumerate(lines):
-        pen.text((left, top + number * _step(size)), line, _TEXT, font=_font(size))
+        where = (at[0], at[1] + number * step)
+        pen.text(where, line, _TEXT, font=_font(place.size))
 
 
-def _wrapped(lines: Sequence[str], size: int, width: int) -> list[str]:
-    """Lines of at most that width; a word that is longer is broken."""
-    font, wrapped = _font(size), []
+def _wrapped(lines: Sequence[str], place: _Layout) -> list[str]:
+    """Lines that fit into a column; a word that is longer is broken."""
+    font, wrapped = _font(place.size), []
     for line in lines:
         held = ""
         for word in line.split():
-            if held and font.getlength(f"{held} {word}") <= width:
+            if held and font.getlength(f"{held} {word}") <= place.column:
                 held = f"{held} {word}"
                 continue
-            if held:
-                wrapped.append(held)
-            while font.getlength(word) > width and len(word) > 1:
-                fits = _fitting(font, word, width)
-                wrapped.append(word[:fits])
-                word = word[fits:]
-            held = word
+            wrapped += [held] if held else []
+            *full, held = _broken(font, word, place.column)
+            wrapped += full
         wrapped.append(held)
     return wrapped
 
 
-def _fitting(font, word: str, width: int) -> int:
-    fits = len(word) - 1
-    while fits > 1 and font.getlength(word[:fits]) > width:
-        fits -= 1
-    return fits
-
-
-def _step(size: int) -> int:
-    """Pixels from a line of text to the next."""
-    return round(1.4 * size)
+def _broken(font, word: str, width: int) -> list[str]:
+    """A word in parts that fit, usually one."""
+    parts = []
+    while font.getlength(word) > width and len(word) > 1:
+        fits = len(word) - 1
+        while fits > 1 and font.getlength(word[:fits]) > width:
+            fits -= 1
+        parts.append(word[:fits])
+        word = word[fits:]
+    return [*parts, word]
 
 
 @lru_cache(maxsize=64)
