@@ -23,7 +23,10 @@ setup(
     license_files=["LICENSE", "dm_models/data/LICENSE*"],
     python_requires=">=3.11",
     packages=find_packages(include=["dm_*", "dm_*.*"]),
-    package_data={"dm_models": ["data/*"], "dm_training": ["*.css", "*.js"]},
+    package_data={
+        "dm_models": ["data/*"],
+        "dm_training": ["*.css", "*.js", "serving/page.*"],
+    },
     install_requires=requirements("requirements.txt"),
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],

@@ -1,14 +1,14 @@
-"""TensorFlow Serving's REST API for an exported model, without TensorFlow Serving.
+"""TensorFlow Serving's REST API for an exported model, and a page to drop a file on.
 
-    dm-serve exported --name whole --port 8501
+    dm-serve models/whole --port 8501
     curl -d '{"instances": [...]}' http://127.0.0.1:8501/v1/models/whole:predict
+    curl -F file=@scan.dcm 'http://127.0.0.1:8501/score?overlay=0'
 
-A client written for the one talks to the other: `/v1/models/NAME` gives the status,
-`/v1/models/NAME:predict` takes `instances` (row form) or `inputs` (column form) and
-answers `predictions` or `outputs`; what is wrong comes back as `{"error": "..."}`.
-Only TensorFlow loads the model, neither Keras nor this project does. One thread runs
-it, so requests queue up instead of sharing memory. Requests are kept nowhere and no
-log line names their content.
+A client written for TensorFlow Serving talks to it too. `/score` takes one DICOM or
+other image and answers probability, decision and heat map; the page at `/` does so in
+a browser. `/healthz` and `/metrics` are for monitors. Requests are merged into batches
+and run by one thread; what is uploaded is written to no disk and told to no log. For
+research only.
 
 Source:
     https://www.tensorflow.org/tfx/serving/api_rest
@@ -17,176 +17,140 @@ Source:
 from __future__ import annotations
 
 import argparse
-import asyncio
+import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dm_training.served_model import RequestError, ServedModel, ServeError, find_model
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-MAX_BODY = 32 * 2**20  # five images of 1152 x 896 as JSON
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-def make_app(model: ServedModel, *, max_body: int = MAX_BODY) -> Starlette:
-    """The web application around a model.
-
-    Args:
-        model: What answers.
-        max_body: Bytes of the largest request that is read.
-    """
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
-    from starlette.routing import Route
-
-    routes = [Route("/healthz", _healthz)]
-    for path in ("/v1/models/{name}/versions/{version:int}", "/v1/models/{name}"):
-        routes.append(Route(path + ":predict", _predict, methods=["POST"]))
-        routes.append(Route(path, _status))
-    handlers = {RequestError: _refused, HTTPException: _malformed, Exception: _broken}
-    app = Starlette(routes=routes, exception_handlers=handlers)
-    app.state.model, app.state.max_body = model, max_body
-    app.state.worker = ThreadPoolExecutor(1, thread_name_prefix="model")
-    return app
+from dm_models.layer_files import ModelFileError
+from dm_models.saved_model_layout import find_saved_model
+from dm_training.serving.errors import RequestError, ServeError
+from dm_training.serving.guard import LOOPBACK_NAMES
+from dm_training.serving.limits import Limits
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM; 2 where the model or the address cannot be had."""
+    """Serve until SIGINT or SIGTERM.
+
+    Returns:
+        0; 1 where requests had to be ended unanswered; 2 where the model, the address
+        or the token cannot be had.
+    """
     arguments = _parser().parse_args(argv)
     try:
-        find_model(Path(arguments.folder))  # before TensorFlow's import
-        listener = _listen(arguments.host, arguments.port)
-        with listener:
-            return _serve(arguments, listener)
-    except ServeError as err:
+        find_saved_model(arguments.folder)  # before TensorFlow's import
+        limits = _limits(arguments)
+        from dm_training.serving.server import listen, read_token
+
+        token = read_token(arguments.token_file, arguments.host)
+        with listen(arguments.host, arguments.port) as listener:
+            return _serve(arguments, limits, token, listener)
+    except (ServeError, ModelFileError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="dm-serve",
-        description=__doc__,
+        prog="dm-serve", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", help="a SavedModel, or a folder of its versions")
-    parser.add_argument("--name", help="name in the URL (default: the folder's)")
-    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    parser.add_argument(
-        "--port", type=int, default=8501, help="default: %(default)s; 0: any free one"
-    )
-    parser.add_argument(
-        "--min-size", type=int, nargs=2, metavar=("H", "W"),
-        help="smallest image let through (default: half the size trained on)",
     )  # fmt: skip
-    parser.add_argument(
-        "--max-body-bytes", type=int, default=MAX_BODY, help="default: %(default)s"
+    add, bounds = parser.add_argument, Limits()
+    add("folder", help="a SavedModel, or a folder of its versions")
+    add("--name", help="name in the URL (default: the folder's)")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="default: %(default)s; any that others can reach demands a token",
     )
+    add("--port", type=int, default=8501, help="default: %(default)s; 0: any free one")
+    add(
+        "--token-file",
+        metavar="FILE",
+        help="clients must send its line as bearer token (or DM_SERVE_TOKEN)",
+    )
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="on loopback: a further name that a proxy passes on as Host",
+    )
+    add(
+        "--min-size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="smallest image let through (default: half the size trained on)",
+    )
+    for name, kind, default, text in (
+        ("--max-body-bytes", int, bounds.max_body, "largest request; beyond: 413"),
+        ("--max-queue", int, bounds.max_queue, "requests held; beyond: 429"),
+        ("--max-batch", int, bounds.max_batch, "images run together"),
+        ("--batch-wait-ms", float, 1000 * bounds.batch_wait_s, "wait for others"),
+        ("--timeout", float, bounds.timeout_s, "seconds of a request; beyond: 504"),
+        ("--drain-seconds", float, bounds.drain_s, "for what is in flight at the end"),
+    ):
+        add(name, type=kind, default=default, help=text + " (default: %(default)s)")
     return parser
 
 
-def _serve(arguments: argparse.Namespace, listener: socket.socket) -> int:
-    import uvicorn
+def _limits(arguments: argparse.Namespace) -> Limits:
+    """The bounds asked for.
+
+    Raises:
+        ServeError: One is not positive.
+    """
+    for name in ("max_body_bytes", "max_queue", "max_batch", "timeout"):
+        if not getattr(arguments, name) > 0:
+            option = "--" + name.replace("_", "-")
+            raise ServeError(
+                f"{option} must be positive, received {getattr(arguments, name)}"
+            )
+    return Limits(
+        max_body=arguments.max_body_bytes, max_queue=arguments.max_queue,
+        max_batch=arguments.max_batch, timeout_s=arguments.timeout,
+        batch_wait_s=max(0.0, arguments.batch_wait_ms / 1000),
+        drain_s=max(0.0, arguments.drain_seconds),
+    )  # fmt: skip
+
+
+def _serve(arguments, limits: Limits, token, listener: socket.socket) -> int:
+    # TensorFlow's own log repeats what a request did wrong.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from dm_training.serving.served_model import ServedModel
+    from dm_training.serving.server import Server, is_loopback
+    from dm_training.serving.service import Service
 
     least = tuple(arguments.min_size) if arguments.min_size else None
-    model = ServedModel(arguments.folder, arguments.name, least_size=least)
-    if arguments.host not in LOOPBACK:
-        print(
-            f"warning: {arguments.host} may be reached from other machines, and "
-            "nobody is asked for a password",
-            file=sys.stderr,
-        )
-    app = make_app(model, max_body=arguments.max_body_bytes)
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    service = Service(
+        ServedModel(arguments.folder, arguments.name, least_size=least), limits
+    )
+    _warm_up(service)
+    names = (*LOOPBACK_NAMES, *arguments.allow_host)
+    server = Server(
+        service, token=token, hosts=names if is_loopback(arguments.host) else None
+    )
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(
-        f"serving {arguments.folder} on http://{shown}:{port}/v1/models/{model.name}",
+        f"serving {arguments.folder} on http://{shown}:{port}/v1/models/"
+        f"{service.model.name}",
         flush=True,
     )
-    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn drains, then we return 0
+    for number in (signal.SIGINT, signal.SIGTERM):  # it drains, then we return
         signal.signal(number, signal.SIG_IGN)
-    uvicorn.Server(config).run(sockets=[listener])
-    return 0
+    server.run(sockets=[listener])
+    print(f"stopped; {service.cut_off} requests ended unanswered", flush=True)
+    return 1 if service.cut_off else 0
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the address before the model is loaded, so that a taken one says so."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _warm_up(service) -> None:
     try:
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as err:
-        raise ServeError(f"cannot listen on {host} port {port}: {err}") from err
-
-
-async def _healthz(request: Request) -> Response:
-    return _json({"status": "ok"})
-
-
-async def _status(request: Request) -> Response:
-    return _json(_asked_model(request).status())
-
-
-async def _predict(request: Request) -> Response:
-    model, state = _asked_model(request), request.app.state
-    body = await _read_body(request, state.max_body)
-    loop = asyncio.get_running_loop()
-    return _json(await loop.run_in_executor(state.worker, model.predict, body))
-
-
-async def _refused(request: Request, err: RequestError) -> Response:
-    return _json({"error": str(err)}, err.status)
-
-
-async def _malformed(request: Request, err: HTTPException) -> Response:
-    text = f"Malformed request: {request.method} {request.url.path}"
-    return _json({"error": text}, err.status_code, err.headers)
-
-
-async def _broken(request: Request, err: Exception) -> Response:
-    return _json({"error": f"internal error: {type(err).__name__}"}, 500)
-
-
-def _json(content: dict, status: int = 200, headers=None) -> Response:
-    from starlette.responses import JSONResponse
-
-    return JSONResponse(content, status, headers)
-
-
-def _asked_model(request: Request) -> ServedModel:
-    model: ServedModel = request.app.state.model
-    name = request.path_params["name"]
-    version = request.path_params.get("version", model.version)
-    if (name, version) != (model.name, model.version):
-        wanted = f"Specific({name}, {version})"
-        if "version" not in request.path_params:
-            wanted = f"Latest({name})"
-        raise RequestError(f"Servable not found for request: {wanted}", 404)
-    return model
-
-
-async def _read_body(request: Request, most: int) -> bytes:
-    """Read no more than allowed, whatever the header says."""
-    body = bytearray()
-    too_large = RequestError(f"a request must not exceed {most} bytes", 413)
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > most:
-        raise too_large
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise too_large
-    return bytes(body)
+        service.warm_up()
+    except RequestError as err:
+        print(f"warning: not warmed up: {err}", file=sys.stderr)
 
 
 if __name__ == "__main__":

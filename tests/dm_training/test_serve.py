@@ -1,76 +1,25 @@
-import asyncio
+"""TensorFlow Serving's REST API: what is answered, and what is refused how."""
+
+import base64
 import json
 import re
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
+import served_support as served
 import tensorflow as tf
 
 from dm_models.export import export_saved_model
 from dm_models.inputs import InputContract
-from dm_training.serve import main, make_app
-from dm_training.served_model import RequestError, ServedModel, ServeError
+from dm_training.serving.app import make_app
+from dm_training.serving.errors import RequestError, ServeError
+from dm_training.serving.limits import Limits
+from dm_training.serving.served_model import Call, ServedModel
+from dm_training.serving.service import Service
 
 IMAGE = [[[1], [2]], [[3], [6]]]  # (2, 2, 1), mean 3
 URL = "/v1/models/tiny"
-
-
-class Client:
-    """Calls the application itself, without a socket."""
-
-    def __init__(self, app):
-        self.app = app
-        self.raised = None  # what the application let through after it had answered
-
-    def send(self, method, path, chunks=(b"",), declared=None):
-        """The (status, JSON) that answers a request in one or more chunks."""
-        scope = {
-            "type": "http", "http_version": "1.1", "scheme": "http", "method": method,
-            "path": path, "raw_path": path.encode(), "root_path": "",
-            "query_string": b"", "server": ("test", 80), "client": ("test", 1),
-            "headers": [] if declared is None else [
-                (b"content-length", str(declared).encode())],
-        }  # fmt: skip
-        messages = [
-            {"type": "http.request", "body": c, "more_body": True} for c in chunks
-        ]
-        messages[-1]["more_body"] = False
-        sent = asyncio.run(self._call(scope, iter(messages)))
-        body = b"".join(message.get("body", b"") for message in sent)
-        return sent[0]["status"], json.loads(body)
-
-    async def _call(self, scope, messages):
-        sent = []
-
-        async def receive():
-            return next(messages)
-
-        async def send(message):
-            sent.append(message)
-
-        try:
-            await self.app(scope, receive, send)
-        except Exception as err:
-            if not sent:
-                raise
-            self.raised = err
-        return sent
-
-    def get(self, path):
-        return self.send("GET", path)
-
-    def post(self, path, body=b""):
-        body = body if isinstance(body, bytes) else body.encode()
-        return self.send("POST", path, [body], len(body))
 
 
 class Tiny(tf.Module):
@@ -92,24 +41,26 @@ class Tiny(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="png")])
     def text(self, png):
-        return {"lengths": tf.strings.length(png), "same": png}
+        same = {"same": png, "same_bytes": png}
+        return {"lengths": tf.strings.length(png), **same}
 
     @tf.function(input_signature=[tf.TensorSpec((None,), name="x")])
     def picky(self, x):
-        tf.debugging.assert_less(x, 10.0)
+        tf.debugging.assert_less(x, 10.0, message="x must be below ten")
         return {"log": tf.math.log(x)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), name="x")])
+    def total(self, x):
+        return {"sum": tf.reduce_sum(x)}
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     module = Tiny()
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    signatures = {
-        "serving_default": module.scores,
-        "named": module.named,
-        "text": module.text,
-        "picky": module.picky,
-    }
+    names = ("named", "text", "picky", "total")
+    signatures = {name: getattr(module, name) for name in names}
+    signatures["serving_default"] = module.scores
     tf.saved_model.save(module, str(folder / "3"), signatures=signatures)
     return folder
 
@@ -117,11 +68,20 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(tiny):
     model = ServedModel(tiny, least_size=(2, 2))
-    return Client(make_app(model, max_body=10_000))
+    service = Service(model, Limits(max_body=10_000))
+    yield served.Client(make_app(service))
+    service.close()
 
 
 def predict(client, **body):
     return client.post(URL + ":predict", json.dumps(body))
+
+
+def called(model, images):
+    """What the default signature gives for images (N, H, W, 1)."""
+    call = Call(model.signature(), {"grey": np.asarray(images, np.float32)})
+    model.check_size(call)
+    return model.run(call)["scores"].tolist()
 
 
 def test_status_names_the_version_as_tensorflow_serving_does(client):
@@ -132,7 +92,22 @@ def test_status_names_the_version_as_tensorflow_serving_does(client):
     }
     for path in (URL, URL + "/versions/3"):
         assert client.get(path) == (200, {"model_version_status": [state]})
-    assert client.get("/healthz") == (200, {"status": "ok"})
+
+
+def test_metadata_shows_every_signature_as_tensorflow_serving_does(client):
+    status, found = client.get(URL + "/metadata")
+    spec = {"name": "tiny", "signature_name": "", "version": "3"}
+    assert (status, found["model_spec"]) == (200, spec)
+    shown = found["metadata"]["signature_def"]["signature_def"]
+    assert set(shown) == {
+        "serving_default", "named", "text", "picky", "total"
+    }  # fmt: skip
+    sizes = [{"size": size, "name": ""} for size in ("-1", "2")]
+    given = shown["named"]["inputs"]["a"]
+    assert given["dtype"] == "DT_UINT16"
+    assert given["tensor_shape"] == {"dim": sizes, "unknown_rank": False}
+    assert shown["named"]["method_name"] == "tensorflow/serving/predict"
+    assert client.get(URL + "/versions/3/metadata") == (200, found)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +117,7 @@ def test_status_names_the_version_as_tensorflow_serving_does(client):
         ({"instances": [{"grey": IMAGE}]}, {"predictions": [[-3, 3]]}),
         ({"inputs": [IMAGE]}, {"outputs": [[-3, 3]]}),
         ({"inputs": {"grey": [IMAGE]}}, {"outputs": [[-3, 3]]}),
+        ({"inputs": [IMAGE], "signature_name": ""}, {"outputs": [[-3, 3]]}),
         (
             {"signature_name": "named", "instances": [{"a": [1, 2], "b": 3}]},
             {"predictions": [{"a": [1, 2], "half": 1.5}]},
@@ -151,17 +127,21 @@ def test_status_names_the_version_as_tensorflow_serving_does(client):
             {"outputs": {"a": [[1, 2]], "half": [1.5]}},
         ),
         (
-            {"signature_name": "text", "instances": [{"b64": "AAEC"}, "ab"]},
-            {"predictions": [{"lengths": 3, "same": "\0\1\2"},
-                             {"lengths": 2, "same": "ab"}]},
+            {"signature_name": "text", "instances": [{"b64": "AAEA"}, "ab"]},
+            {"predictions": [
+                {"lengths": 3, "same": "\0\1\0", "same_bytes": {"b64": "AAEA"}},
+                {"lengths": 2, "same": "ab", "same_bytes": {"b64": "YWI="}}]},
         ),
         (
-            {"signature_name": "text", "instances": [{"png": {"b64": "AAEC"}}]},
-            {"predictions": [{"lengths": 3, "same": "\0\1\2"}]},
+            {"signature_name": "text", "instances": [{"png": {"b64": "AAEA"}}]},
+            {"predictions": [
+                {"lengths": 3, "same": "\0\1\0", "same_bytes": {"b64": "AAEA"}}]},
         ),
+        ({"signature_name": "total", "inputs": [1, 2, 4]}, {"outputs": 7}),
     ],
-    ids=["rows", "named rows", "columns", "named columns", "two inputs by row",
-         "two inputs by column", "bytes", "named bytes"],
+    ids=["rows", "named rows", "columns", "named columns", "empty name",
+         "two inputs by row", "two inputs by column", "bytes, a zero at the end",
+         "named bytes", "an output without rows"],
 )  # fmt: skip
 def test_both_forms_answer_as_tensorflow_serving_does(client, body, answer):
     assert predict(client, **body) == (200, answer)
@@ -178,8 +158,9 @@ def test_both_forms_answer_as_tensorflow_serving_does(client, body, answer):
         ('{"instances": [], "inputs": []}', "either 'instances' or 'inputs'"),
         ('{"instances": []}', "at least one instance"),
         ('{"instances": 5}', "at least one instance"),
-        ('{"instances": [1], "signature_name": "x"}', 'name "x" is not known; known:'),
-        ('{"instances": [1], "signature_name": [1]}', "is not known"),
+        ('{"instances": [1], "signature_name": "x"}',
+         'Serving signature name: "x" not found in signature def'),
+        ('{"instances": [1], "signature_name": [1]}', "not found in signature def"),
         ('{"instances": [1, 2]}', "shape (None, None, None, 1), received (2,)"),
         ('{"instances": [[[[1], [2]], [[3]]]]}', "every row as long"),
         ('{"instances": [[[["a"]]]]}', "'grey' must be an array of float32"),
@@ -196,36 +177,37 @@ def test_both_forms_answer_as_tensorflow_serving_does(client, body, answer):
          "'a' must be an array of uint16"),
         ('{"signature_name": "text", "inputs": [{"b64": "?"}]}', "array of string"),
         ('{"signature_name": "text", "inputs": [5]}', "array of string"),
-        ('{"signature_name": "picky", "inputs": [50]}', "cannot take inputs of size"),
+        ('{"signature_name": "picky", "inputs": [50]}', "x must be below ten"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_400_with_an_error_body(client, body, message):
     status, answer = client.post(URL + ":predict", body)
     assert (status, set(answer)) == (400, {"error"})
     assert message in answer["error"]
+    assert "node" not in answer["error"]  # nothing of TensorFlow's graph
 
 
 @pytest.mark.parametrize(
     "method, path, status, message",
     [
-        ("GET", "/v1/models/other", 404, "Servable not found for request: Latest(oth"),
+        ("GET", "/v1/models/other", 404, "Could not find any versions of model other"),
+        ("GET", URL + "/versions/4", 404, "Could not find version 4 of model tiny"),
+        ("GET", "/v1/models/other/metadata", 404, "Servable not found for request: La"),
         ("POST", "/v1/models/other:predict", 404, "Latest(other)"),
-        ("GET", URL + "/versions/4", 404, "Specific(tiny, 4)"),
-        ("GET", "/", 404, "Malformed request: GET /"),
-        ("POST", URL + ":classify", 405, "Malformed request: POST"),
-        ("POST", URL, 405, "Malformed request: POST"),
+        ("POST", URL + "/versions/4:predict", 404, "Specific(tiny, 4)"),
+        ("POST", URL + ":classify", 400, f"Malformed request: POST {URL}:classify"),
+        ("POST", URL, 400, f"Malformed request: POST {URL}"),
+        ("GET", URL + ":predict", 400, f"Malformed request: GET {URL}:predict"),
+        ("GET", "/v1/models", 400, "Malformed request: GET /v1/models"),
+        ("GET", "/nowhere", 404, "Malformed request: GET /nowhere"),
+        ("GET", "/score", 405, "Malformed request: GET /score"),
     ],
 )
 def test_what_is_not_there_is_an_error_body_too(client, method, path, status, message):
-    got, answer = client.send(method, path, [b"{}"])
-    assert (got, set(answer)) == (status, {"error"})
-    assert message in answer["error"]
-
-
-@pytest.mark.parametrize("declared", [20_000, None, 5], ids=["yes", "no", "wrongly"])
-def test_a_body_too_large_is_413_whether_or_not_it_says_its_size(client, declared):
-    answer = client.send("POST", URL + ":predict", [b" " * 1000] * 20, declared)
-    assert answer == (413, {"error": "a request must not exceed 10000 bytes"})
+    got, head, answer = client.send(method, path, [b"{}"])
+    assert (got, set(json.loads(answer))) == (status, {"error"})
+    assert message in json.loads(answer)["error"]
+    assert head.get("allow") == ("POST" if status == 405 else None)
 
 
 def test_a_score_that_is_not_finite_is_500_and_never_a_number(client):
@@ -234,35 +216,22 @@ def test_a_score_that_is_not_finite_is_500_and_never_a_number(client):
     assert "'log' is not finite" in answer["error"]
 
 
-def test_a_fault_of_ours_is_500_and_tells_nothing_of_the_request(tiny, monkeypatch):
-    model = ServedModel(tiny)
+def test_a_fault_of_ours_is_500_and_tells_nothing_of_the_request(
+    tiny, monkeypatch, capsys
+):
+    service = Service(ServedModel(tiny))
 
-    def broken(body):
+    def broken(call):
         raise KeyError("patient's name")
 
-    monkeypatch.setattr(model, "predict", broken)
-    client = Client(make_app(model))
-    assert predict(client) == (500, {"error": "internal error: KeyError"})
-    assert isinstance(client.raised, KeyError)  # the server's own log gets the trace
-
-
-def test_one_thread_alone_runs_the_model(tiny, monkeypatch):
-    model, running, most = ServedModel(tiny), [], []
-
-    def note(body):
-        running.append(threading.current_thread().name)
-        time.sleep(0.05)
-        most.append(len(running))
-        running.pop()
-        return {"thread": threading.current_thread().name}
-
-    monkeypatch.setattr(model, "predict", note)
-    client = Client(make_app(model))
-    with ThreadPoolExecutor(3) as clients:
-        asked = [clients.submit(client.post, URL + ":predict") for _ in range(3)]
-        answers = [future.result() for future in asked]
-    assert answers == [(200, {"thread": "model_0"})] * 3
-    assert most == [1, 1, 1]
+    monkeypatch.setattr(service.batcher, "_run", broken)
+    answer = predict(
+        served.Client(make_app(service)), inputs=np.ones((1, 32, 32, 1)).tolist()
+    )
+    assert answer == (500, {"error": "internal error: KeyError"})
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"error: 500 on predict: KeyError at test_serve.py:\d+\n", told)
+    service.close()
 
 
 def test_an_export_of_this_project_gives_the_models_own_scores(tmp_path):
@@ -271,11 +240,33 @@ def test_an_export_of_this_project_gives_the_models_own_scores(tmp_path):
     net = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(pooled))
     out = export_saved_model(net, tmp_path / "net", contract=InputContract("other"))
     images = np.random.default_rng(0).integers(0, 100, (2, 33, 32, 1)).astype("float32")
-    client = Client(make_app(ServedModel(out)))
-    body = json.dumps({"instances": images.tolist()})
-    status, answer = client.post("/v1/models/net:predict", body)
-    expected = net.predict(images, verbose=0)
-    np.testing.assert_allclose(answer["predictions"], expected, atol=1e-6)
+    service = Service(ServedModel(out))
+    body = json.dumps({"inputs": images.tolist()})
+    status, answer = served.Client(make_app(service)).post(
+        f"/v1/models/{service.model.name}:predict", body
+    )
+    found = answer["outputs"]
+    scores = found["scores"] if isinstance(found, dict) else found
+    np.testing.assert_allclose(scores, net.predict(images, verbose=0), atol=1e-6)
+    service.close()
+
+
+def test_the_png_signature_takes_files_and_says_what_it_cannot_decode(tmp_path):
+    service = Service(ServedModel(served.save_export(tmp_path / "m")))
+    client = served.Client(make_app(service))
+
+    def asked(data):
+        coded = {"b64": base64.b64encode(data).decode()}
+        body = {"signature_name": "png", "instances": [coded]}
+        return client.post("/v1/models/m:predict", json.dumps(body))
+
+    status, answer = asked(served.png_of(50000))
+    assert status == 200
+    given = answer["predictions"][0]["probability"]
+    assert given == pytest.approx(served.probability_of(50000), abs=1e-6)
+    status, answer = asked(b"no picture")
+    assert (status, "no image it can decode" in answer["error"]) == (400, True)
+    service.close()
 
 
 def test_the_highest_version_is_served_under_the_folders_name(tiny):
@@ -301,12 +292,10 @@ def test_images_below_half_the_trained_size_never_reach_the_net(
         (tmp_path / "m" / "input_contract.json").write_text(json.dumps(contract))
     model = ServedModel(tmp_path / "m")
     assert model.least_size == least
-    fits = json.dumps({"inputs": np.ones((1, *least, 1)).tolist()}).encode()
-    assert model.predict(fits) == {"outputs": [[-1, 1]]}
+    assert called(model, np.ones((1, *least, 1))) == [[-1, 1]]
     for rows, cols in ((least[0] - 1, least[1]), (least[0], least[1] - 1)):
-        small = json.dumps({"inputs": np.ones((1, rows, cols, 1)).tolist()}).encode()
         with pytest.raises(RequestError, match=f"at least .* received {rows} x {cols}"):
-            model.predict(small)
+            called(model, np.ones((1, rows, cols, 1)))
 
 
 def test_a_broken_contract_is_named(tmp_path):
@@ -316,30 +305,9 @@ def test_a_broken_contract_is_named(tmp_path):
         ServedModel(tmp_path)
 
 
-def test_what_is_no_model_is_status_2(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 2
-    assert "neither a SavedModel" in capsys.readouterr().err
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path):
+    with pytest.raises(ServeError, match="neither a SavedModel"):
+        ServedModel(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"damaged")
     with pytest.raises(ServeError, match="TensorFlow cannot load it"):
         ServedModel(tmp_path)
-
-
-def test_a_port_that_is_taken_is_status_2(tiny, capsys):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert main([str(tiny), "--port", str(port)]) == 2
-    assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
-    assert main([str(tiny), "--port", "99999"]) == 2
-
-
-@pytest.mark.slow
-def test_the_command_serves_on_loopback_until_it_is_told_to_stop(tiny):
-    command = [sys.executable, "-m", "dm_training.serve", str(tiny), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        line = process.stdout.readline()
-        url = re.search(r"http://127\.0\.0\.1:\d+/v1/models/tiny$", line)[0]
-        body = json.dumps({"inputs": np.ones((1, 32, 32, 1)).tolist()}).encode()
-        with urllib.request.urlopen(url + ":predict", body, timeout=60) as answer:
-            assert json.load(answer) == {"outputs": [[-1, 1]]}
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0

@@ -1,0 +1,208 @@
+"""One uploaded file judged: the steps that `dm-predict` takes, on a server's model.
+
+The file is read as at the desk (`intake`), brought to the model's size (`prepare`) and
+put through the export's own signatures, in the same queue as every other request. Only
+what `Judgement` says leaves: no value of a header but side and view.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from dm_models import saved_model_layout as layout
+from dm_models.inputs import ContractError, InputContract
+from dm_training.image_maps import GRAD_CAM, ImageMap, resized_centres
+from dm_training.intake import Intake, IntakeError, read_intake
+from dm_training.scorers import prepare
+from dm_training.serving.errors import RequestError
+from dm_training.serving.overlay import overlay_png
+from dm_training.serving.served_model import Call, ServedModel, contract_text
+
+RESEARCH = "For research only: not a medical device, not for diagnosis."
+POSITIVE, NEGATIVE = "positive", "negative"
+Run = Callable[[Call], Awaitable[dict[str, np.ndarray]]]
+InPool = Callable[..., Awaitable]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is told of an upload.
+
+    Attributes:
+        probability: Of cancer, calibrated where the model has a temperature.
+        decision: "positive", "negative", or None where no operating point is stored.
+        threshold: Where the decision is made, or None.
+        model: Its name.
+        version: The first digits of its weights' SHA-256.
+        flips: 1, or 4 for the mean over four flips.
+        laterality: "L", "R" or "".
+        view: "CC", "MLO", ... or "".
+        notes: What was unusual.
+        warnings: What lies outside of the training images' range.
+        source_size: Rows and columns of the file.
+    """
+
+    probability: float
+    decision: str | None
+    threshold: float | None
+    model: str
+    version: str
+    flips: int
+    laterality: str
+    view: str
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    source_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for besides the file.
+
+    Attributes:
+        tta: The mean over four flips.
+        overlay: A picture too.
+        anyway: Judge images that the model should not.
+    """
+
+    tta: bool = False
+    overlay: bool = True
+    anyway: bool = False
+
+
+class Desk:
+    """Judges uploads.
+
+    Args:
+        model: An export of `dm-export`.
+        run: Runs a call in the server's queue.
+        in_pool: Runs a function off the event loop.
+
+    Raises:
+        RequestError: The model is none of `dm-export`'s.
+    """
+
+    def __init__(self, model: ServedModel, run: Run, in_pool: InPool):
+        self.model, self._run, self._in_pool = model, run, in_pool
+        self.contract = _contract_of(model)
+        self.facts = layout.read_facts(model.folder)
+
+    async def judge(self, data: bytes, wish: Wish) -> tuple[Judgement, bytes | None]:
+        """Judge a file.
+
+        Returns:
+            (what is told of it, the overlay as PNG; None where there is none).
+
+        Raises:
+            RequestError: It cannot be read, or should not be judged (422).
+        """
+        intake = await self._in_pool(_read, data)
+        if intake.unsuitable and not wish.anyway:
+            reasons = list(intake.unsuitable)
+            raise RequestError(
+                f"not judged: {'; '.join(reasons)}", 422, facts={"unsuitable": reasons}
+            )
+        grey = await self._in_pool(prepare, intake.grey, self.contract)
+        name = layout.DEFAULT_SIGNATURE + (layout.TTA if wish.tta else "")
+        outputs = await self._run(self._call(name, grey))
+        warned = image_warnings(grey, self.contract, intake.grey.shape)
+        told = self._told(intake, outputs, wish, warned)
+        return told, await self._overlay(grey, told) if wish.overlay else None
+
+    def _call(self, name: str, grey: np.ndarray) -> Call:
+        batch = grey[None, ..., None].astype(np.float32)
+        call = Call(self.model.signature(name), {layout.GREY_INPUT: batch})
+        try:
+            self.model.check_size(call)
+        except RequestError as err:
+            raise RequestError(str(err), 422) from err
+        return call
+
+    def _told(self, intake: Intake, outputs, wish: Wish, warned) -> Judgement:
+        decision = threshold = None
+        if layout.POSITIVE in outputs:
+            decision = POSITIVE if outputs[layout.POSITIVE][0] else NEGATIVE
+            threshold = float(outputs[layout.THRESHOLD][0])
+        reasons = [f"judged although: {reason}" for reason in intake.unsuitable]
+        return Judgement(
+            float(outputs[layout.PROBABILITY][0]), decision, threshold,
+            self.model.name, self.facts.version or str(self.model.version),
+            4 if wish.tta else 1, intake.laterality, intake.view,
+            (*intake.notes, *reasons), tuple(warned), intake.grey.shape,
+        )  # fmt: skip
+
+    async def _overlay(self, grey: np.ndarray, told: Judgement) -> bytes | None:
+        if not self.maps:
+            return None
+        outputs = await self._run(self._call(layout.GRAD_CAM_SIGNATURE, grey))
+        centres = resized_centres(
+            self.facts.cam_centres, self.facts.cam_size, grey.shape
+        )
+        found = ImageMap(GRAD_CAM, outputs[layout.HEAT][0], centres)
+        squashed = self.contract.height is not None and self.contract.fit == "squash"
+        shape = told.source_size if squashed else None
+        return await self._in_pool(_drawn, grey, found, shape)
+
+    @property
+    def maps(self) -> bool:
+        """Whether the model gives heat maps."""
+        has_map = layout.GRAD_CAM_SIGNATURE in self.model.signatures
+        return has_map and self.facts.cam_centres is not None
+
+
+def answer_of(told: Judgement, overlay: bytes | None, began: float) -> dict:
+    """The JSON that answers `/score`.
+
+    Args:
+        told: The judgement.
+        overlay: A PNG, or None.
+        began: `time.monotonic()` when the request came.
+    """
+    body = {**asdict(told), "seconds": round(time.monotonic() - began, 3)}
+    if overlay is not None:
+        body["overlay"] = base64.b64encode(overlay).decode()
+    return {**body, "purpose": RESEARCH}
+
+
+def image_warnings(
+    grey: np.ndarray, contract: InputContract, source_shape: tuple[int, int]
+) -> list[str]:
+    """What of an image lies outside of the training images' range, in words.
+
+    Args:
+        grey: uint16 (H, W), as `prepare` gives it.
+        contract: The model's.
+        source_shape: (rows, columns) of the file.
+    """
+    return []
+
+
+def _contract_of(model: ServedModel) -> InputContract:
+    due = {layout.DEFAULT_SIGNATURE, layout.DEFAULT_SIGNATURE + layout.TTA}
+    missing = sorted(due - set(model.signatures))
+    if missing:
+        raise RequestError(f"the model has no signature {', '.join(missing)}", 501)
+    given = model.signatures[layout.DEFAULT_SIGNATURE].function.structured_outputs
+    if layout.PROBABILITY not in given:
+        raise RequestError(f"the model has no output {layout.PROBABILITY!r}", 501)
+    text = contract_text(model.folder)
+    try:
+        return InputContract.from_json("" if text is None else text)
+    except ContractError as err:
+        raise RequestError("the model has no input contract", 501) from err
+
+
+def _read(data: bytes) -> Intake:
+    try:
+        return read_intake(data)
+    except IntakeError as err:
+        raise RequestError(f"not readable: {err}", 422) from err
+
+
+def _drawn(grey: np.ndarray, found: ImageMap, shape) -> bytes:
+    return overlay_png(grey, found, source_shape=shape)
