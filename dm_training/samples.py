@@ -159,7 +159,7 @@ def _from_folder(folder: Path, classes: tuple[str, ...]) -> Samples:
     if not rows:
         raise SamplesError(f"{folder}: no image in any class folder")
     frame = pd.DataFrame(rows)
-    ids = frame["path"].map(_ids_of_name)
+    ids = frame["path"].map(ids_of_name)
     for at, name in enumerate(("patient_id", "laterality", "view")):
         frame[name] = [triple[at] for triple in ids]
     sidecar = folder / "images.csv"
@@ -169,14 +169,18 @@ def _from_folder(folder: Path, classes: tuple[str, ...]) -> Samples:
     return Samples(frame, classes, str(folder), has_patients)
 
 
-def _ids_of_name(path: str) -> tuple[str, str, str]:
-    """`{patient}_{side}_{view}...` -> its parts; empty where the name says nothing."""
+def ids_of_name(path: str) -> tuple[str, str, str]:
+    """`{patient}_{side}_{view}...` -> its parts; empty where the name says nothing.
+
+    INbreast's `{number}_{woman}_MG_{side}_{view}_ANON` names the woman in its second.
+    """
     parts = Path(path).stem.split("_")
     sides = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R"}
     for at in range(1, len(parts) - 1):
         if parts[at].upper() in sides and parts[at + 1].upper() in ("CC", "MLO", "ML"):
-            side = sides[parts[at].upper()]
-            return "_".join(parts[:at]), side, parts[at + 1].upper()
+            side, inbreast = sides[parts[at].upper()], parts[at - 1].upper() == "MG"
+            patient = parts[at - 2] if inbreast and at > 2 else "_".join(parts[:at])
+            return patient, side, parts[at + 1].upper()
     return "", "", ""
 
 

@@ -8,7 +8,7 @@ scores counts (Shen et al. 3.1.4). Pixels are brought to each model's own prepar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -142,7 +142,7 @@ class KerasScorer:
         self.version = weights_digest(self.model)[: layout.VERSION_DIGITS]
         self._decisions = {flips: read_decision(path, flips) for flips in FLIPS}
         self._positive = contract.class_names.index("pos")
-        self._mapper = None
+        self._forward = self._mapper = None
 
     def decision(self, flips: int) -> Decision | None:
         """As `Scorer.decision`."""
@@ -150,13 +150,12 @@ class KerasScorer:
 
     def scores(self, prepared: Sequence[np.ndarray], *, flips: int) -> np.ndarray:
         """As `Scorer.scores`."""
-        import keras
-
-        self.model.jit_compile = keras.backend.backend() == "jax"
+        if self._forward is None:
+            self._forward = forward_pass(self.model)
         total = 0.0
         for number in FLIPS[flips]:
             given = _flipped(prepared[0], number)
-            total = total + np.asarray(self.model.predict_on_batch(given), np.float64)
+            total = total + np.asarray(self._forward(given), np.float64)
         return total[:, self._positive] / flips
 
     def heat(self, image: np.ndarray) -> ImageMap:
@@ -242,6 +241,41 @@ class Ensemble:
     def heat(self, image: np.ndarray) -> ImageMap:
         """As `Scorer.heat`."""
         return self.members[0].heat(image)
+
+
+def forward_pass(model) -> Callable[[np.ndarray], np.ndarray]:
+    """What runs a net on float32 (N, H, W, 1) arrays, on whatever backend Keras has.
+
+    On TensorFlow one graph is traced for all batch sizes, and nothing is compiled,
+    which on a CPU takes a minute. JAX compiles for each size, and is slow without: a
+    smaller batch is filled up to the largest that was met.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        return _traced(model)
+    model.jit_compile = keras.backend.backend() == "jax"
+    most = 0
+
+    def run(images: np.ndarray) -> np.ndarray:
+        nonlocal most
+        most = max(most, len(images)) if model.jit_compile else len(images)
+        blank = np.zeros((most - len(images), *images.shape[1:]), images.dtype)
+        filled = np.concatenate([images, blank]) if len(blank) else images
+        return np.asarray(model.predict_on_batch(filled))[: len(images)]
+
+    return run
+
+
+def _traced(model) -> Callable[[np.ndarray], np.ndarray]:
+    import tensorflow as tf
+
+    wanted = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    graph = tf.function(
+        lambda images: model(images, training=False),
+        input_signature=[wanted], autograph=False, jit_compile=False,
+    )  # fmt: skip
+    return lambda images: graph(tf.constant(images, tf.float32)).numpy()
 
 
 def _flipped(images: np.ndarray, number: int) -> np.ndarray:

@@ -1,0 +1,121 @@
+"""What a run of `dm-predict` says: lines to standard output, all else to the other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dm_training.desk_paths import Item
+from dm_training.desk_rows import header_line, image_line, unit_dicts, unit_lines
+from dm_training.predictor import FAILED, REFUSED, SCORED, Prediction
+
+_WIDEST_ID = 60
+
+
+class Screen:
+    """Shows predictions as they come: a table, JSON, or a progress bar.
+
+    The bar goes to a terminal only, and not where lines go to that terminal already.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, items: Sequence[Item], told):
+        from tqdm import tqdm
+
+        self.json, self.table = arguments.json, _prints_table(arguments)
+        self.limit, self.told = arguments.limit_warnings, told
+        self.width = min(max(len(item.image_id) for item in items), _WIDEST_ID)
+        lines = (self.json or self.table) and sys.stdout.isatty()
+        hidden = True if lines else None  # None: tqdm looks for a terminal itself
+        self.bar = tqdm(total=len(items), unit="image", disable=hidden, leave=False)
+
+    def __enter__(self) -> Screen:
+        if self.told.earlier:
+            print(f"{self.told.earlier} image(s) are done already", file=sys.stderr)
+        if self.table:
+            print(header_line(self.width))
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.bar.close()
+
+    def show(self, prediction: Prediction) -> None:
+        """Show one prediction."""
+        if self.json:
+            found = {"level": "image", **prediction.as_dict()}
+            print(json.dumps(found), flush=True)
+        elif self.table:
+            print(image_line(prediction, self.width), flush=True)
+        if not self.table:
+            self._warn(prediction)
+        self.bar.update()
+
+    def _warn(self, prediction: Prediction) -> None:
+        """Name what has no score always, what is unusual only so often."""
+        note = "; ".join(prediction.notes)
+        if prediction.status != SCORED:
+            self._say(f"{prediction.status}: {prediction.image_id}: {note}")
+        elif note:
+            self.told.noted += 1
+            if self.told.noted <= self.limit:
+                self._say(f"note: {prediction.image_id}: {note}")
+
+    def _say(self, line: str) -> None:
+        self.bar.write(line, file=sys.stderr)
+
+
+def show_units(arguments: argparse.Namespace, units: dict) -> None:
+    """Show breasts and women, where predictions were shown."""
+    for level, frame in units.items():
+        if arguments.json:
+            for found in unit_dicts(level, frame):
+                print(json.dumps(found, default=int))
+        elif _prints_table(arguments):
+            print("\n".join(unit_lines(level, frame)))
+
+
+def summary(
+    arguments: argparse.Namespace, predictor, told, units: dict, written: list[Path]
+) -> list[str]:
+    """The last lines: what was left open, then what became of all images."""
+    lines = []
+    if told.noted > arguments.limit_warnings:
+        lines.append(f"notes of {told.noted - arguments.limit_warnings} more image(s)")
+    if told.unwritten:
+        lines.append(f"{told.unwritten} image(s) without the pictures asked for")
+    lines += _of_decision(predictor, ["image", *units])
+    if not units and arguments.level != "image":
+        lines.append("no patient ids: no scores of breasts or women")
+    elif arguments.level not in (None, "image", *units):
+        lines.append(f"no ids for level {arguments.level}: no such table")
+    counts = told.counts
+    said = (
+        f"{counts[SCORED]} scored, {counts[REFUSED]} refused, {counts[FAILED]} failed"
+    )
+    if told.earlier:
+        said += f" ({told.earlier} of them by an earlier run)"
+    where = f" -> {', '.join(map(str, reversed(written)))}" if written else ""
+    return [*lines, said + where]
+
+
+def _of_decision(predictor, levels: list[str]) -> list[str]:
+    """What threshold there is, and for what it holds."""
+    decision = predictor.decision
+    if decision is None:
+        return [
+            f"no operating point is stored for {predictor.flips} flip(s): "
+            "probabilities are not calibrated and nothing is decided"
+        ]
+    others = [level for level in levels if level != decision.level]
+    if not others:
+        return []
+    return [
+        f"the operating point holds at level {decision.level} alone: no decision at "
+        f"level {', '.join(others)}"
+    ]
+
+
+def _prints_table(arguments: argparse.Namespace) -> bool:
+    return arguments.out is None and not arguments.json

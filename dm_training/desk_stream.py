@@ -1,0 +1,224 @@
+"""Files in threads, the net in one: images on their way to a score.
+
+Decoders release the interpreter's lock, so that files are read and prepared while the
+net works on the batch before. What is read ahead is bounded by a few batches, however
+many files there are. Images of one size go through the net together; of models that
+take any size, each size makes a batch of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dm_training.intake import Intake, IntakeError, read_intake
+from dm_training.patient_keys import KeyFileError
+from dm_training.samples import ids_of_name
+
+if TYPE_CHECKING:
+    from dm_models.inputs import InputContract
+    from dm_training.desk_paths import Item
+    from dm_training.predictor import Prediction
+    from dm_training.scorers import Scorer
+
+_MOST_JOBS = 8
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that was read, or what kept it from being scored.
+
+    Attributes:
+        item: Which.
+        prediction: All but the score.
+        prepared: For each contract uint16 (H, W); empty where it gets no score.
+        is_dicom: Whether the file is DICOM.
+        source_shape: (rows, columns) of the file.
+    """
+
+    item: Item
+    prediction: Prediction
+    prepared: tuple[np.ndarray, ...] = ()
+    is_dicom: bool = False
+    source_shape: tuple[int, int] = (0, 0)
+
+
+def open_image(
+    item: Item, source, blank: Prediction, *, contracts: Sequence[InputContract],
+    patient_key=None, refuse: bool = True,
+) -> Opened:  # fmt: skip
+    """Read one file and bring it to each model's own preparation.
+
+    Args:
+        item: What is known of it.
+        source: Its path or bytes.
+        blank: A prediction with what is the same for all images.
+        contracts: The models'.
+        patient_key: Makes ids; None for none.
+        refuse: Whether an unsuitable image gets no score.
+
+    Returns:
+        The image, or a prediction of status "failed" or "refused" with the reason.
+
+    Raises:
+        KeyFileError: The key is no longer there: no file would get an id.
+    """
+    known = blank.replace(
+        image_id=item.image_id, patient_id=item.patient_id,
+        laterality=item.laterality, view=item.view,
+    )  # fmt: skip
+    try:
+        read = _read(source, contracts, patient_key)
+        intake = next(iter(read.values()))
+        known = _with_ids(known, item, intake, patient_key)
+        if intake.unsuitable and refuse:
+            notes = (*intake.unsuitable, *intake.notes)
+            return Opened(item, known.replace(status="refused", notes=notes))
+        prepared, warnings = _prepared(read, contracts)
+    except KeyFileError:
+        raise
+    except Exception as err:  # one file's trouble, whatever it is, is its own
+        return Opened(item, known.replace(status="failed", notes=(_reason(err),)))
+    notes = (*intake.unsuitable, *intake.notes, *known.notes, *warnings)
+    return Opened(
+        item, known.replace(notes=notes), prepared, intake.is_dicom, intake.grey.shape
+    )
+
+
+def opened_batches(
+    items: Iterable[Item], open_one: Callable[[Item], Opened], *, size: int,
+    jobs: int | None = None,
+) -> Iterator[list[Opened]]:  # fmt: skip
+    """Read files in threads, in order, no more than a few batches ahead.
+
+    Args:
+        items: Which; taken one by one as there is room.
+        open_one: `open_image` of one.
+        size: Of a batch; the last may be smaller.
+        jobs: Threads; None for one a core, 8 at most.
+    """
+    from joblib import cpu_count
+
+    jobs = min(cpu_count(), _MOST_JOBS) if jobs is None else jobs
+    source, window = iter(items), 2 * size + jobs
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="desk")
+    try:
+        ahead = deque(pool.submit(open_one, item) for item in islice(source, window))
+        while ahead:
+            batch = []
+            while ahead and len(batch) < size:
+                batch.append(ahead.popleft().result())
+                ahead.extend(pool.submit(open_one, item) for item in islice(source, 1))
+            yield batch
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def scores_of(
+    scorer: Scorer, batch: Sequence[Opened], *, flips: int
+) -> list[float | str | None]:
+    """Score a batch, whatever sizes are in it.
+
+    Returns:
+        For each image its score, None where nothing was to be scored, or in words why
+        the net could not.
+    """
+    found: list[float | str | None] = [None] * len(batch)
+    groups: dict[tuple, list[int]] = {}
+    for at, opened in enumerate(batch):
+        if opened.prepared:
+            shapes = tuple(image.shape for image in opened.prepared)
+            groups.setdefault(shapes, []).append(at)
+    for places in groups.values():
+        images = [batch[at].prepared for at in places]
+        for at, score in zip(places, _together(scorer, images, flips), strict=True):
+            found[at] = score
+    return found
+
+
+def _together(scorer, images: list[tuple], flips: int) -> list[float | str]:
+    """One call for all; where that fails each alone, so that one costs no other."""
+    stacked = [
+        np.stack(members)[..., None].astype(np.float32)
+        for members in zip(*images, strict=True)
+    ]
+    try:
+        scores = scorer.scores(stacked, flips=flips)
+    except Exception as err:  # a backend's own kinds: too small, too large, ...
+        if len(images) > 1:
+            return [_together(scorer, [one], flips)[0] for one in images]
+        height, width = images[0][0].shape
+        return [
+            f"the network cannot take an image of {height} x {width} pixels "
+            f"({type(err).__name__})"
+        ]
+    return [
+        float(score) if 0 <= score <= 1 else "the network's score is no probability"
+        for score in scores
+    ]
+
+
+def _read(source, contracts, patient_key) -> dict[bool, Intake]:
+    """The file as each contract wants it: with its window applied, or as stored."""
+    wanted = {getattr(contract, "voi", False): contract for contract in contracts}
+    return {
+        voi: read_intake(
+            source, patient_key=patient_key, **({"voi": True} if voi else {})
+        )
+        for voi in wanted
+    }
+
+
+def _with_ids(known: Prediction, item: Item, intake: Intake, patient_key) -> Prediction:
+    """Fill in ids: a table's before a header's before a file name's."""
+    patient, side, view = ids_of_name(item.path) if item.path else ("", "", "")
+    patient = item.patient_id or intake.patient or _hashed(patient, patient_key)
+    told, where = item.laterality or side, "table" if item.laterality else "file name"
+    notes = ()
+    if intake.laterality and told and intake.laterality != told:
+        notes = (
+            f"laterality {intake.laterality} by the header, {told} by the {where}",
+        )
+    return known.replace(
+        patient_id=patient,
+        laterality=item.laterality or intake.laterality or side,
+        view=item.view or intake.view or view,
+        notes=notes,
+    )
+
+
+def _hashed(patient: str, patient_key) -> str:
+    return patient_key(patient) if patient and patient_key is not None else ""
+
+
+def _prepared(read: dict[bool, Intake], contracts) -> tuple[tuple, list[str]]:
+    """The image for each model, and what the first one's training images say of it."""
+    from dm_training import check
+    from dm_training.scorers import prepare
+
+    greys = [read[getattr(contract, "voi", False)].grey for contract in contracts]
+    prepared = tuple(map(prepare, greys, contracts))
+    warnings_of = getattr(check, "warnings_of", None)
+    if warnings_of is None:
+        return prepared, []
+    return prepared, warnings_of(prepared[0], contracts[0], greys[0].shape)
+
+
+def _reason(err: Exception) -> str:
+    """What may be told: our own words and the system's, never a library's.
+
+    A library's message may quote a header.
+    """
+    if isinstance(err, IntakeError):
+        return " ".join(str(err).split())
+    if isinstance(err, OSError):
+        return err.strerror or type(err).__name__
+    if isinstance(err, MemoryError):
+        return "the image needs more memory than there is"
+    return f"unexpected {type(err).__name__} while reading"
