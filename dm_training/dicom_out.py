@@ -32,7 +32,7 @@ from dm_training.desk_overlays import RESEARCH, OverlayError, path_for, write_as
 from dm_training.dicom_sr import RESEARCH_SENTENCE, SOFTWARE, make_report
 
 ENDINGS = (".overlay.dcm", ".report.dcm")
-_REFERENCE = (
+REFERENCE = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID",
 )  # fmt: skip
 _IDENTITY = (
@@ -72,6 +72,8 @@ def write_dicom(
             folder, or the files are there already.
         OSError: The disk is full or may not be written.
     """
+    for name in ("pydicom", "highdicom"):  # they log values and UIDs of headers
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     paths = _paths(folder, prediction.image_id, overwrite)
     if prediction.probability is None:
         raise DicomOutError("there is no probability to report: nothing was scored")
@@ -173,11 +175,9 @@ def _reference(header):
     """A new data set of nothing but identity and UIDs: all that highdicom may copy."""
     import pydicom
 
-    # highdicom logs UIDs at INFO.
-    logging.getLogger("highdicom").setLevel(logging.WARNING)
     reference = pydicom.Dataset()
     reference.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in _REFERENCE:
+    for keyword in REFERENCE:
         value = _text(header, keyword)
         if len(value) > 64 or not _UID.fullmatch(value):
             raise DicomOutError(

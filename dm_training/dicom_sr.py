@@ -124,14 +124,12 @@ def _group(reference, prediction):
 def _algorithm(prediction):
     """TID 4019; the version is the beginning of the weights' digest."""
     from highdicom.sr import AlgorithmIdentification
-    from pydicom.sr.codedict import codes
 
     flips = "mean over 4 flips of the image" if prediction.flips == 4 else "no flips"
     return AlgorithmIdentification(
         prediction.model or "unnamed", prediction.version or "unknown",
         parameters=[f"weights: SHA-256 begins {prediction.version or '(unknown)'}",
                     flips],
-        family=codes.DCM.ArtificialIntelligence,
     )  # fmt: skip
 
 
