@@ -3,8 +3,8 @@
 What a reader sees at the desk: on the left the mammogram alone, so that the tissue can
 be judged without colour, on the right the same with the map over it; below, what was
 predicted, what the colours mean, and that none of it is a diagnosis. No name, id, date
-or file name is drawn. Drawn with NumPy and Pillow, which take a sixth of matplotlib's time
-(0.05 s and 0.09 s for the PNG) and may be called from several threads.
+or file name is drawn. Drawn with NumPy and Pillow, which take a sixth of matplotlib's
+time (0.05 s, and 0.09 s for the PNG) and may be called from several threads.
 """
 
 from __future__ import annotations
