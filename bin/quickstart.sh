@@ -104,7 +104,7 @@ demo() {
     stage imagenet_only bash "$BIN/05_train_whole_image.sh" digital_split/images.csv \
         digital_imagenet --recipe "$RECIPE" --match-steps finetuned
 
-    stage export bash "$BIN/10_export_savedmodel.sh" whole/best.keras exported \
+    stage export bash "$BIN/10_export_savedmodel.sh" whole/best.keras exported/whole \
         --weights-h5 exported_weights.h5 --card-from whole --card-from film_scores \
         --card-note "Trained on synthetic mammograms: it has seen no woman's image."
     stage heat_maps dm_python -m dm_training.overlays patch/best.keras \

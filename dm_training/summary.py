@@ -85,7 +85,7 @@ def demo_summary(root: Path) -> dict:
         "finetune_difference": paired_figure(after, before),
         "film_model_difference": paired_figure(after, imagenet),
         "steps": {name: _metrics(root, name)["steps"] for name in _TRAINED},
-        "saved_model": "exported",
+        "saved_model": "exported/whole/1",
         "weights_h5": "exported_weights.h5",
         "seconds": _seconds(root),
     }  # fmt: skip
