@@ -95,9 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         check_backend()
-        _check_targets(arguments)
+        targets = _checked_targets(arguments)
         source = _opened(arguments)
-        differences = _export_all(source, arguments)
+        differences = _export_all(source, targets, arguments)
         server = _serving_files(arguments)
     except (ModelFileError, WeightsError, ExportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -110,8 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: other scores than the model's: {wrong}", file=sys.stderr)
         return 1
     figures = ", ".join(e.name for e in source.evidence) or "nowhere: not measured"
-    print(f"{len(_targets(arguments))} model card(s), figures from {figures}")
-    written = [*map(str, _targets(arguments).values()), *server]
+    print(f"{len(targets)} model card(s), figures from {figures}")
+    written = [*map(str, targets.values()), *server]
     print(f"exported {arguments.model} to {', '.join(written)}")
     return 0
 
@@ -161,27 +161,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _targets(arguments: argparse.Namespace) -> dict[str, Path]:
-    """What is to be written: form (as a card calls it) -> path as given."""
+def _checked_targets(arguments: argparse.Namespace) -> dict[str, Path]:
+    """What is to be written: form (as a card calls it) -> path.
+
+    Refuses before an hour's work what cannot be written after it.
+    """
+    version = version_folder(arguments.out, overwrite=arguments.overwrite)
     wanted = {
-        "saved_model": arguments.out, "onnx": arguments.onnx,
-        "weights": arguments.weights_h5, "backbone": arguments.backbone_h5,
-        "keras": arguments.keras,
+        "onnx": arguments.onnx, "weights": arguments.weights_h5,
+        "backbone": arguments.backbone_h5, "keras": arguments.keras,
     }  # fmt: skip
-    return {form: path for form, path in wanted.items() if path}
-
-
-def _check_targets(arguments: argparse.Namespace) -> None:
-    """Refuse before an hour's work what cannot be written after it."""
-    for form, path in _targets(arguments).items():
-        if form == "saved_model":
-            version_folder(path, overwrite=arguments.overwrite)
-            continue
+    files = {form: path for form, path in wanted.items() if path}
+    for form, path in files.items():
         for each in (path, model_card.card_path(path, form)):
             if each.exists() and not arguments.overwrite:
                 raise ExportError(f"{each} exists; give --overwrite to replace it")
     if arguments.onnx:
         onnx_export.check_installed()
+    return {"saved_model": version, **files}
 
 
 def _opened(arguments: argparse.Namespace) -> _Source:
@@ -208,7 +205,7 @@ def _opened(arguments: argparse.Namespace) -> _Source:
 
 
 def _export_all(
-    source: _Source, arguments: argparse.Namespace
+    source: _Source, targets: Mapping[str, Path], arguments: argparse.Namespace
 ) -> dict[str, tuple[float, float]]:
     """Write each form asked for: what -> (difference from the model, its limit)."""
     single, mean = (source.decisions.get(flips) for flips in (1, 4))
@@ -216,13 +213,11 @@ def _export_all(
         source.plain, source.contract, single, source.notes, mean
     )
     found = {}
-    for form, path in _targets(arguments).items():
-        name = path.name
-        if form == "saved_model":
-            path = version_folder(path, overwrite=arguments.overwrite)
-            name = f"{layout.served_name(path)}/{path.name}"
+    for form, path in targets.items():
+        is_folder = form == "saved_model"
+        name = f"{layout.served_name(path)}/{path.name}" if is_folder else path.name
         card = model_card.render_card(subject, source.evidence, name=name, form=form)
-        if form == "saved_model":
+        if is_folder:
             found |= _written_saved_model(source, arguments, card)
         else:
             found |= _written_file(source, form, path)
@@ -239,6 +234,10 @@ def _written_saved_model(source: _Source, arguments, card: str) -> dict:
     differences = export_check.signature_differences(
         folder, source.plain, source.contract, source.decisions
     )
+    if layout.is_whole_image(source.contract.class_names) and (
+        layout.GRAD_CAM_SIGNATURE not in differences
+    ):
+        print("without the signature `grad_cam`: this net reads no averaged map")
     return {f"{folder} {name}": (value, TOLERANCE)
             for name, value in sorted(differences.items())}  # fmt: skip
 

@@ -18,6 +18,7 @@ answers are possible. Nothing here needs TensorFlow.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,7 @@ CONTRACT = "input_contract"  # string (N,): JSON, without statistics
 VERSION = "model_version"  # string (N,): the first digits of the weights' SHA-256
 HEAT = "heat"  # float32 (N, h, w): of `grad_cam`
 VERSION_DIGITS = 12
+WHOLE_IMAGE = ("neg", "pos")
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ class ModelFacts:
             return cls(**found)
         except TypeError as error:
             raise ValueError(f"unknown or missing fields: {error}") from error
+
+
+def is_whole_image(class_names: Sequence[str]) -> bool:
+    """Whether outputs of these names judge whole images: those have a probability."""
+    return tuple(class_names) == WHOLE_IMAGE
 
 
 def is_saved_model(path: str | Path) -> bool:

@@ -166,7 +166,7 @@ def _save(
     from dm_models.serving_warmup import write_warmup
 
     size, digest = saved_size(model, contract), model_card.weights_digest(model)
-    cam, centres = _grad_cam(model, size)
+    cam, centres = _grad_cam(model, contract, size)
     facts = layout.ModelFacts(name, digest, centres, centres and size)
     graph = ServingGraph(model, contract, decisions, facts.version, cam)
     tf.saved_model.save(graph.root, str(aside), signatures=graph.signatures)
@@ -176,15 +176,17 @@ def _save(
     return facts
 
 
-def _grad_cam(model: keras.Model, size: tuple[int, int]):
+def _grad_cam(model: keras.Model, contract: InputContract, size: tuple[int, int]):
     """(layer, its cells' centres) of Grad-CAM; (None, None) where a net has none."""
     from dm_models.grad_cam import cam_layer
     from dm_models.receptive_field import cell_centres
 
+    if not layout.is_whole_image(contract.class_names):
+        return None, None
     try:
         layer = cam_layer(model)
         return layer, cell_centres(model, layer, size)
-    except ValueError:  # patch classes, a top of FC layers: there is no such signature
+    except ValueError:  # a top of FC layers: there is no such signature
         return None, None
 
 

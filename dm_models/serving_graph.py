@@ -21,14 +21,14 @@ import tensorflow as tf
 from dm_models import saved_model_layout as layout
 from dm_models import serving_pixels as pixels
 from dm_models.decision import Decision
-from dm_models.inputs import InputContract
+from dm_models.inputs import ContractError, InputContract
 
 if TYPE_CHECKING:
     import keras
 
-WHOLE_IMAGE = ("neg", "pos")
 # Axes reversed by each flip: the image itself, left-right, up-down, both.
 _FLIPS = ((), (2,), (1,), (1, 2))
+_POS = layout.WHOLE_IMAGE.index("pos")
 _EDGE = 1e-7  # as in `decision`: scores of 0 and 1 have no logit
 
 
@@ -54,7 +54,8 @@ class ServingGraph:
         decisions: Mapping[int, Decision | None], version: str, cam=None,
     ):  # fmt: skip
         self.contract, self.decisions, self.version = contract, decisions, version
-        self.is_whole_image = tuple(contract.class_names) == WHOLE_IMAGE
+        self.is_whole_image = layout.is_whole_image(contract.class_names)
+        self.class_names = class_names(contract, model.output_shape[-1])
         self.root = tf.Module()
         self.root.weights = [variable.value for variable in model.variables]
         self.least = _least_size(model)
@@ -68,7 +69,7 @@ class ServingGraph:
         for flips, suffix in ((1, ""), (4, layout.TTA)):
             for name, made in self._inputs().items():
                 self.signatures[name + suffix] = self._scoring(*made, flips)
-        if cam is not None:
+        if cam is not None and self.is_whole_image:
             self.signatures[layout.GRAD_CAM_SIGNATURE] = self._mapping(model, cam)
 
     def _inputs(self) -> dict[str, tuple[tf.TensorSpec, Callable]]:
@@ -140,7 +141,7 @@ class ServingGraph:
         """Calibrated probability and call of the positive class, where there is one."""
         if not self.is_whole_image:
             return {}
-        positive = scores[:, WHOLE_IMAGE.index("pos")]
+        positive = scores[:, _POS]
         probability = calibrated(positive, decision)
         found = {layout.PROBABILITY: tf.cast(probability, tf.float32)}
         if decision is not None:
@@ -152,7 +153,7 @@ class ServingGraph:
 
     def _facts(self, count) -> dict:
         """What is the same for every image, one row an image all the same."""
-        names = tf.constant(class_names(self.contract, self.net))
+        names = tf.constant(self.class_names)
         return {
             layout.CLASS_NAMES: tf.tile(names[None], (count, 1)),
             layout.CONTRACT: tf.fill([count], contract_text(self.contract)),
@@ -178,9 +179,9 @@ def bare_function(
     @tf.function(input_signature=[grey_spec(model)], autograph=False)
     def score(grey):
         scores = tf.cast(model(grey, training=False), tf.float32)
-        if tuple(contract.class_names) != WHOLE_IMAGE:
+        if not layout.is_whole_image(contract.class_names):
             return {layout.SCORES: scores}
-        probability = calibrated(scores[:, WHOLE_IMAGE.index("pos")], decision)
+        probability = calibrated(scores[:, _POS], decision)
         return {
             layout.SCORES: scores,
             layout.PROBABILITY: tf.cast(probability, tf.float32),
@@ -210,10 +211,19 @@ def calibrated(scores, decision: Decision | None):
     return tf.sigmoid(logits / decision.temperature)
 
 
-def class_names(contract: InputContract, net) -> list[str]:
-    """The outputs' names; of a contract that names none, their numbers."""
-    count = net.get_concrete_function().structured_outputs.shape[-1]
-    return list(contract.class_names) or [f"class_{index}" for index in range(count)]
+def class_names(contract: InputContract, count: int) -> list[str]:
+    """The outputs' names; of a contract that names none, their numbers.
+
+    Raises:
+        ContractError: It names another count.
+    """
+    names = list(contract.class_names) or [f"class_{index}" for index in range(count)]
+    if len(names) != count:
+        raise ContractError(
+            f"class_names must name the net's {count} outputs, received "
+            f"{', '.join(names)}"
+        )
+    return names
 
 
 def contract_text(contract: InputContract) -> str:

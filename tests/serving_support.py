@@ -54,9 +54,10 @@ def export_small(folder, *options, **saved):
 
 
 def mammogram(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """uint16 (H, W): smooth tissue, some noise, black air at the right."""
+    """uint16 (H, W): tissue with noise, darker by seed; black air at the right."""
     random = np.random.default_rng(seed)
     rows, cols = np.mgrid[:height, :width]
     breast = np.clip(1 - cols / width * 1.4, 0, 1) * (1 + 0.3 * np.sin(rows / 5))
     noise = random.integers(0, 6000, (height, width))
-    return np.where(breast > 0, breast * 40000 / (seed % 3 + 1) + noise, 0).astype(np.uint16)
+    grey = breast * 40000 / (seed % 3 + 1) + noise
+    return np.where(breast > 0, grey, 0).astype(np.uint16)

@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from dm_models import export
+from dm_models import export_check, saved_model_writer
+from dm_models import saved_model_layout as layout
 from dm_models.export import (
     ExportError,
     export_saved_model,
@@ -11,9 +13,16 @@ from dm_models.export import (
     scores_of_saved_model,
 )
 from dm_models.inputs import InputContract
+from dm_models.model_card import weights_digest
 from dm_models.patch_classifier import build_patch_classifier
+from dm_models.saved_model_writer import version_folder
 from dm_models.weights import load_model, load_weights_strict, save_model
 from dm_models.whole_image import build_whole_image
+
+
+@pytest.fixture
+def image_contract(contract):
+    return contract.replace(class_names=("neg", "pos"))
 
 
 @pytest.fixture
@@ -22,44 +31,57 @@ def image_model(patch_model, contract):
 
 
 def test_another_backend_is_told_where_to_export(
-    image_model, contract, tmp_path, monkeypatch
+    image_model, image_contract, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ExportError, match="this process runs 'jax': save the model as"):
-        export_saved_model(image_model, tmp_path / "sm", contract=contract)
+        export_saved_model(image_model, tmp_path / "sm", contract=image_contract)
     assert not (tmp_path / "sm").exists()
 
 
 def test_the_command_exports_every_form_with_the_models_scores(
-    image_model, contract, tmp_path, capsys, grey_images
+    image_model, image_contract, tmp_path, capsys, grey_images
 ):
-    model_path = save_model(image_model, tmp_path / "best.keras", contract)
+    model_path = save_model(image_model, tmp_path / "best.keras", image_contract)
     out, weights, copy = (tmp_path / name for name in ("sm", "w.h5", "copy.keras"))
     options = ["--weights-h5", str(weights), "--keras", str(copy)]
     assert main([str(model_path), "--out", str(out), *options]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[1][:11] for line in said[:3]] == ["same scores"] * 3
-    assert said[-1] == f"exported {model_path} to {out}, {weights}, {copy}"
+    assert len(said) == 7 + 2 + 2  # signatures, files, cards, what is where
+    assert [line.split(": ")[1][:11] for line in said[:9]] == ["same scores"] * 9
+    assert said[-1].startswith(
+        f"exported {model_path} to {out / '1'}, {weights}, {copy}"
+    )
+    assert said[-1].endswith("compose.yaml")
 
     images = grey_images(2, 101, 90)  # not the size of the check: any size goes
     expected = np.asarray(image_model(images))
     np.testing.assert_allclose(scores_of_saved_model(out, images), expected, atol=1e-6)
-    text = (out / "input_contract.json").read_text()
-    assert InputContract.from_json(text) == contract
-    assert (out / "assets.extra" / "input_contract.json").read_text() == text
+    text = (out / "1" / "input_contract.json").read_text()
+    assert InputContract.from_json(text) == image_contract
+    assert (out / "1" / "assets.extra" / "input_contract.json").read_text() == text
+    facts = layout.read_facts(out / "1")
+    assert (facts.name, facts.weights_sha256) == ("sm", weights_digest(image_model))
     fresh = type(image_model).from_config(image_model.get_config())
     load_weights_strict(fresh, weights)
     np.testing.assert_array_equal(np.asarray(fresh(images)), expected)
-    assert load_model(copy)[1] == contract
+    assert load_model(copy)[1] == image_contract
+
+
+def _others(name):
+    """Another image than the one whose scores are expected."""
+    image = tf.fill((1, 64, 64, 1), tf.constant(9000, tf.uint16))
+    if name.startswith("png"):
+        return tf.io.encode_png(image[0])[None]
+    return image if name.startswith("uint16") else tf.cast(image, tf.float32)
 
 
 def test_an_export_with_other_scores_is_status_1(
-    image_model, contract, tmp_path, capsys, monkeypatch
+    image_model, image_contract, tmp_path, capsys, monkeypatch
 ):
-    model_path = save_model(image_model, tmp_path / "best.keras", contract)
-    monkeypatch.setattr(
-        export, "scores_of_saved_model", lambda out, images: np.full((4, 2), 0.5)
-    )
+    model_path = save_model(image_model, tmp_path / "best.keras", image_contract)
+    monkeypatch.setattr(export_check, "_request", lambda name, images: {
+        "png" if name.startswith("png") else "grey": _others(name)})  # fmt: skip
     assert main([str(model_path), "--out", str(tmp_path / "sm")]) == 1
     captured = capsys.readouterr()
     assert "OTHER SCORES" in captured.out
@@ -81,21 +103,63 @@ def test_a_mixed_precision_model_is_exported_in_float32(
     )
 
 
-def test_what_exists_is_not_overwritten_unasked(
-    patch_model, contract, tmp_path, capsys
+def test_each_export_becomes_the_next_version(patch_model, contract, tmp_path):
+    out = tmp_path / "models" / "sm"
+    made = [export_saved_model(patch_model, out, contract=contract) for _ in range(2)]
+    assert made == [out / "1", out / "2"]
+    (out / "7").mkdir()  # no model: taken for none, and not touched
+    assert version_folder(out, overwrite=False) == out / "3"
+    assert version_folder(out, overwrite=True) == out / "2"
+    assert layout.find_saved_model(out) == (out / "2", 2, "sm")
+    named = export_saved_model(patch_model, out / "2019", contract=contract)
+    assert named == out / "2019" and layout.read_facts(named).name == "sm"
+    assert sorted(path.name for path in tmp_path.rglob(".*")) == []
+
+
+def test_a_version_is_replaced_only_when_asked(patch_model, contract, tmp_path, capsys):
+    out = tmp_path / "sm"
+    export_saved_model(patch_model, out / "4", contract=contract)
+    (out / "4" / "mine.txt").write_text("kept")
+    with pytest.raises(ExportError, match="4 exists; give --overwrite"):
+        export_saved_model(patch_model, out / "4", contract=contract)
+    model_path = save_model(patch_model, tmp_path / "m.keras", contract)
+    assert main([str(model_path), "--out", str(out / "4")]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert (out / "4" / "mine.txt").read_text() == "kept"
+    export_saved_model(patch_model, out, contract=contract, overwrite=True)
+    assert (out / "4" / "saved_model.pb").is_file()
+    assert not (out / "4" / "mine.txt").exists()
+    assert [path.name for path in out.iterdir()] == ["4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.keras", "sm"]
+
+
+def test_a_saved_model_without_versions_is_replaced_only_when_asked(
+    patch_model, contract, tmp_path
 ):
     out = tmp_path / "sm"
     out.mkdir()
-    (out / "mine.txt").write_text("kept")
+    (out / "saved_model.pb").write_text("as earlier releases wrote it")
     with pytest.raises(ExportError, match="sm exists; give --overwrite"):
         export_saved_model(patch_model, out, contract=contract)
-    model_path = save_model(patch_model, tmp_path / "m.keras", contract)
-    assert main([str(model_path), "--out", str(out)]) == 2
-    assert "exists" in capsys.readouterr().err
-    assert (out / "mine.txt").read_text() == "kept"
-    export_saved_model(patch_model, out, contract=contract, overwrite=True)
-    assert (out / "saved_model.pb").is_file() and not (out / "mine.txt").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.keras", "sm"]
+    made = export_saved_model(patch_model, out, contract=contract, overwrite=True)
+    assert made == out / "1" and [path.name for path in out.iterdir()] == ["1"]
+
+
+def test_a_failed_export_leaves_what_was_there(
+    patch_model, contract, tmp_path, monkeypatch
+):
+    made = export_saved_model(patch_model, tmp_path / "sm", contract=contract)
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(saved_model_writer, "_write_sidecars", fail)
+    for overwrite in (False, True):
+        with pytest.raises(OSError, match="disk full"):
+            export_saved_model(patch_model, made.parent, contract=contract,
+                               overwrite=overwrite)  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["sm"]
+    assert (made / "saved_model.pb").is_file()
 
 
 def test_a_bad_model_is_status_2_and_writes_nothing(tmp_path, capsys):

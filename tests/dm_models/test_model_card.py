@@ -449,7 +449,7 @@ def test_every_exported_form_has_its_card_and_the_decision_goes_along(
     note = ["--card-note", "Synthetic women only."]
     assert exported(trained, out, *options, *note) == 0
     assert "3 model card(s), figures from run, external" in capsys.readouterr().out
-    cards = [out / "MODEL_CARD.md", tmp_path / "m.keras.MODEL_CARD.md",
+    cards = [out / "1" / "MODEL_CARD.md", tmp_path / "m.keras.MODEL_CARD.md",
              tmp_path / "w.h5.MODEL_CARD.md"]  # fmt: skip
     for card in cards:
         said = card.read_text(encoding="utf-8")
@@ -457,7 +457,7 @@ def test_every_exported_form_has_its_card_and_the_decision_goes_along(
         assert "| AUC | 0.60 (0.50–0.65) |" in said
         assert "> Synthetic women only." in said
         assert str(tmp_path) not in said
-    for place in (out, out / "assets.extra", copy):
+    for place in (out / "1", out / "1" / "assets.extra", copy):
         assert read_decision(place) == DECISION
     assert "not here" in section(cards[2].read_text(), "How to use")
 
@@ -469,7 +469,7 @@ def test_the_code_on_a_card_runs_and_gives_the_models_scores(
     assert exported(trained, out, "--keras", copy) == 0
     monkeypatch.chdir(tmp_path)
     images = np.full((2, 9, 7, 1), 30000, np.float32)
-    for card in (out / "MODEL_CARD.md", tmp_path / "m.keras.MODEL_CARD.md"):
+    for card in (out / "1" / "MODEL_CARD.md", tmp_path / "m.keras.MODEL_CARD.md"):
         how = section(card.read_text(), "How to use")
         space = {"images": images}
         exec(re.search(r"```python\n(.*?)```", how, re.DOTALL)[1], space)
@@ -508,13 +508,14 @@ def test_figures_of_other_weights_never_reach_a_card(trained, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "warning: the metrics.json beside the model is of other" in captured.err
     assert "figures from nowhere: not measured" in captured.out
-    card = (tmp_path / "sm" / "MODEL_CARD.md").read_text()
+    card = (tmp_path / "sm" / "1" / "MODEL_CARD.md").read_text()
     assert section(card, "Metrics").strip() == "Not measured."
     status = exported(trained, tmp_path / "s2", "--card-from", trained.parent)
     assert status == 2 and not (tmp_path / "s2").exists()
 
 
 def test_a_saved_model_written_from_python_has_a_card_too(tmp_path, model, contract):
+    contract = contract.replace(class_names=("neg", "pos"))
     out = export_saved_model(model, tmp_path / "sm", contract=contract)
     card = (out / "MODEL_CARD.md").read_text()
     assert weights_digest(model) in card and "Not measured." in card

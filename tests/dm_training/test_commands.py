@@ -150,8 +150,10 @@ def test_a_run_stores_a_second_one_for_four_flips(whole_run):
 def test_an_exported_run_has_a_card_with_its_own_figures(whole_run, tmp_path):
     out = tmp_path / "sm"
     assert export([str(whole_run / "best.keras"), "--out", str(out)]) == 0
-    assert read_decision(out) == read_decision(whole_run / "best.keras")
-    card = (out / "MODEL_CARD.md").read_text()
+    for flips in (1, 4):
+        stored = read_decision(whole_run / "best.keras", flips)
+        assert read_decision(out / "1", flips) == stored
+    card = (out / "1" / "MODEL_CARD.md").read_text()
     value = json.loads((whole_run / "metrics.json").read_text())["test_auc"]["value"]
     assert f"| AUC | {value:.2f} (" in card and "| train | 4 | 8 |" in card
     assert "operating point, test, sensitivity" in card

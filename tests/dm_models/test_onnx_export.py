@@ -1,0 +1,94 @@
+"""The ONNX form: ONNX Runtime gives the model's scores, whatever size and number."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from serving_support import DECISIONS, SIZE, mammogram, save_small, small_contract
+
+from dm_models import onnx_export
+from dm_models.decision import Decision
+from dm_models.export import main
+from dm_models.inputs import InputContract
+from dm_models.model_card import weights_digest
+from dm_models.weights import load_model
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """(.keras, .onnx)."""
+    folder = tmp_path_factory.mktemp("onnx")
+    path, out = save_small(folder), folder / "small.onnx"
+    options = ["--out", str(folder / "sm"), "--onnx", str(out), "--no-serving-files"]
+    assert main([str(path), *options]) == 0
+    return path, out
+
+
+@pytest.mark.parametrize("count, size", [(1, SIZE), (3, SIZE), (2, (57, 41))], ids=str)
+def test_onnx_runtime_gives_the_models_scores(written, count, size):
+    images = np.stack([mammogram(*size, seed) for seed in range(count)])
+    images = images.astype(np.float32)[..., None]
+    expected = np.asarray(load_model(written[0])[0](images))
+    found = onnx_export.onnx_outputs(written[1], images)
+    np.testing.assert_allclose(found["scores"], expected, atol=1e-4)
+    probability = DECISIONS[1].calibrated(expected[:, 1])
+    np.testing.assert_allclose(found["probability"], probability, atol=1e-4)
+    assert found["probability"].dtype == np.float32
+
+
+def test_the_file_tells_its_contract_and_its_decisions(written):
+    model = onnx.load(str(written[1]))
+    onnx.checker.check_model(model)
+    held = {each.key: each.value for each in model.metadata_props}
+    assert InputContract.from_json(held["input_contract.json"]) == small_contract()
+    assert Decision.from_json(held["decision.json"]) == DECISIONS[1]
+    assert Decision.from_json(held["decision_tta.json"]) == DECISIONS[4]
+    digest = weights_digest(load_model(written[0])[0])
+    assert json.loads(held["model.json"])["weights_sha256"] == digest
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in dims] == [
+        "batch", "height", "width", 1,
+    ]  # fmt: skip
+    assert written[1].with_name("small.onnx.MODEL_CARD.md").is_file()
+
+
+def test_the_code_on_its_card_runs(written, monkeypatch):
+    monkeypatch.chdir(written[1].parent)
+    card = written[1].with_name("small.onnx.MODEL_CARD.md").read_text()
+    images = mammogram(*SIZE).astype(np.float32)[None, ..., None]
+    space = {"images": images}
+    exec(card.split("```python\n")[1].split("```")[0], space)
+    expected = np.asarray(load_model(written[0])[0](images))
+    np.testing.assert_allclose(space["scores"], expected, atol=1e-4)
+
+
+def test_other_scores_than_the_models_are_status_1(tmp_path, monkeypatch, capsys):
+    path = save_small(tmp_path)
+    monkeypatch.setattr(
+        onnx_export, "onnx_scores", lambda path, images: np.full((2, 2), 0.51)
+    )
+    options = ["--out", str(tmp_path / "sm"), "--onnx", str(tmp_path / "m.onnx")]
+    assert main([str(path), *options]) == 1
+    assert "m.onnx: OTHER SCORES" in capsys.readouterr().out
+
+
+def test_a_missing_package_is_named_before_anything_is_written(tmp_path):
+    path = save_small(tmp_path)
+    root = Path(__file__).parents[2]
+    program = (
+        "import sys; sys.modules['tf2onnx'] = None\n"
+        "from dm_models.export import main; sys.exit(main(sys.argv[1:]))"
+    )
+    options = ["--out", tmp_path / "sm", "--onnx", tmp_path / "m.onnx"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path), *map(str, options)],
+        capture_output=True, text=True, cwd=root, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = [row for row in done.stderr.splitlines() if row.startswith("error")]
+    assert "--onnx needs the package tf2onnx: pip install" in line
+    assert [each.name for each in tmp_path.iterdir()] == ["small.keras"]
