@@ -26,7 +26,7 @@ from dm_preprocess.file_bytes import (
 )
 
 SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
-MAX_INFLATED_BYTES = 512 * 2**20
+MAX_INFLATED_BYTES = 512 * 2**20  # as much as a file may have
 MAX_READS = 400_000  # of pydicom: two or three an element; mammograms have some 300
 MAX_VALUE_BYTES = 2**20  # of an element other than the pixels; a VOI LUT has 128 KiB
 _HEAD = 16 * 2**20
@@ -48,6 +48,8 @@ _FACTS = (
     "PatientID", "IssuerOfPatientID", "StudyInstanceUID",
 )  # fmt: skip
 KEPT = (*_NEEDED, *_DISPLAY, *_FACTS)
+_MAX_CHARSETS = 1024  # bytes; pydicom looks each up, and warns of it, while it reads
+_CHARSET_TAGS = (b"\x08\x00\x05\x00", b"\x00\x08\x00\x05")
 _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # either byte order
 
 
@@ -64,12 +66,19 @@ class _BoundedBytes(io.BytesIO):
         self.reads += 1
         if self.reads > MAX_READS:
             raise _TooMuch
-        if size > MAX_VALUE_BYTES and self._element[:4] not in _PIXEL_TAGS:
+        if size > self._most():
             raise _TooMuch
         data = super().read(size)
         if size == 8:
             self._element = data
         return data
+
+    def _most(self) -> int:
+        """The most bytes that the value of the present element may have."""
+        tag = self._element[:4]
+        if tag in _PIXEL_TAGS:
+            return MAX_INFLATED_BYTES
+        return _MAX_CHARSETS if tag in _CHARSET_TAGS else MAX_VALUE_BYTES
 
 
 class _TooMuch(Exception):
@@ -120,13 +129,13 @@ def silence_pydicom() -> None:
     threads; files are decoded in several.
     """
     warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
-    logging.getLogger("pydicom").propagate = False
+    logging.getLogger("pydicom").disabled = True
 
 
 def _too_large(source: Source, err: FileTooLarge) -> DicomError:
     """Why a file is too large: tomosynthesis is said to be that, not a size."""
     try:
-        dataset = _parsed(read_head(source, _HEAD), source_name(source))
+        dataset = _parsed(read_head(source, _HEAD), source_name(source), pixels=False)
         check_frames(dataset, source_name(source))
     except DicomError as reason:
         if "multi-frame" in str(reason):
@@ -156,12 +165,12 @@ def _syntax(dataset):
         return None
 
 
-def _parsed(data: bytes, where: str):
+def _parsed(data: bytes, where: str, *, pixels: bool = True):
     """pydicom's data set, with every way in which it fails told in words of ours."""
     from pydicom.errors import InvalidDicomError
 
     try:
-        dataset = _read(data, where)
+        dataset = _read(data, where, pixels=pixels)
     except DicomError:
         raise
     except InvalidDicomError:
@@ -182,7 +191,7 @@ def _parsed(data: bytes, where: str):
     return dataset
 
 
-def _read(data: bytes, where: str):
+def _read(data: bytes, where: str, *, pixels: bool):
     import pydicom
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
@@ -196,7 +205,9 @@ def _read(data: bytes, where: str):
     meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         file.seek(0)
-        return pydicom.dcmread(file, specific_tags=list(KEPT))
+        return pydicom.dcmread(
+            file, stop_before_pixels=not pixels, specific_tags=list(KEPT)
+        )
     inflated = _BoundedBytes(_inflated(data[file.tell() :], where))
     tags = [Tag(name) for name in KEPT]
     dataset = read_dataset(inflated, False, True, specific_tags=tags)

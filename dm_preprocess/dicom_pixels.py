@@ -23,6 +23,10 @@ _NATIVE = frozenset({
     "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99",
     "1.2.840.10008.1.2.2",
 })  # fmt: skip
+_SIZED = frozenset(
+    "1.2.840.10008.1.2.4." + kind
+    for kind in ("50", "51", "57", "70", "80", "81", "90", "91")
+)  # JPEG, JPEG-LS, JPEG 2000: each stream begins with its size
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 
@@ -138,6 +142,11 @@ def _check_stream(dataset, syntax: str, where: str) -> None:
         ) from None
     size = declared_size(frame)
     due = int(dataset.Rows), int(dataset.Columns), 1
+    if size is None and syntax in _SIZED:
+        raise DicomError(
+            f"{where}: (7FE0,0010) Pixel Data: truncated or broken: its stream "
+            "declares no size"
+        )
     if size and (size.rows, size.columns, size.samples) != due:
         raise DicomError(
             f"{where}: (7FE0,0010) Pixel Data: {due[0]} x {due[1]} pixels of 1 sample "
