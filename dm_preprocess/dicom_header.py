@@ -129,7 +129,8 @@ def silence_pydicom() -> None:
     threads; files are decoded in several.
     """
     warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
-    logging.getLogger("pydicom").disabled = True
+    log = logging.getLogger("pydicom")
+    log.disabled, log.propagate = True, False  # its own words, and its modules'
 
 
 def _too_large(source: Source, err: FileTooLarge) -> DicomError:
