@@ -82,15 +82,27 @@ def planted_mammogram(pixels: np.ndarray | None = None, **tags) -> bytes:
         pixels = np.linspace(0, 4095, 96 * 80).astype(np.uint16).reshape(96, 80)
     with config.disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dataset = _plain(pixels)
-        plant(dataset)
-        for name, value in tags.items():
-            if value is None:
-                dataset.pop(Tag(name), None)
-            else:
-                setattr(dataset, name, value)
-        file = io.BytesIO()
-        dataset.save_as(file, enforce_file_format=True)
+        return _written(plant(_plain(pixels)), tags)
+
+
+def plain_mammogram(pixels: np.ndarray, **tags) -> bytes:
+    """As `planted_mammogram`, without the markers: it is made in a tenth of the time.
+
+    Args:
+        pixels: uint16 (H, W) up to 4095.
+        tags: Fields of one's own; None removes one.
+    """
+    return _written(_plain(pixels), tags)
+
+
+def _written(dataset: Dataset, tags: dict) -> bytes:
+    for name, value in tags.items():
+        if value is None:
+            dataset.pop(Tag(name), None)
+        else:
+            setattr(dataset, name, value)
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
     return file.getvalue()
 
 
