@@ -1,7 +1,10 @@
 """Small models to serve, and a client that calls the application without a socket."""
 
 import asyncio
+import contextlib
 import json
+import threading
+import time
 
 import cv2
 import numpy as np
@@ -157,3 +160,29 @@ def png_of(level, size=(HEIGHT, WIDTH)):
 def probability_of(level):
     """What `Export` gives for `png_of`."""
     return float(1 / (1 + np.exp(-(level / 2 - 30000) / 5000)))
+
+
+@contextlib.contextmanager
+def running(service, **options):
+    """A server on a free port of loopback, in a thread; gives (server, address)."""
+    from dm_training.serving.server import Server, listen
+
+    with listen("127.0.0.1", 0) as listener:
+        server = Server(service, **options)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            wait_until(lambda: server.started)
+            yield server, listener.getsockname()[:2]
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def wait_until(true, seconds=20):
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)

@@ -16,11 +16,11 @@ import numpy as np
 
 from dm_models import saved_model_layout as layout
 from dm_models.inputs import ContractError, InputContract
+from dm_training.desk_overlays import caption_lines, overlay_png, shape_to_show
 from dm_training.image_maps import GRAD_CAM, ImageMap, resized_centres
 from dm_training.intake import Intake, IntakeError, read_intake
 from dm_training.scorers import prepare
 from dm_training.serving.errors import RequestError
-from dm_training.serving.overlay import overlay_png
 from dm_training.serving.served_model import Call, ServedModel, contract_text
 
 RESEARCH = "For research only: not a medical device, not for diagnosis."
@@ -144,9 +144,11 @@ class Desk:
             self.facts.cam_centres, self.facts.cam_size, grey.shape
         )
         found = ImageMap(GRAD_CAM, outputs[layout.HEAT][0], centres)
-        squashed = self.contract.height is not None and self.contract.fit == "squash"
-        shape = told.source_size if squashed else None
-        return await self._in_pool(_drawn, grey, found, shape)
+        return await self._in_pool(self._drawn, grey, found, told)
+
+    def _drawn(self, grey: np.ndarray, found: ImageMap, told: Judgement) -> bytes:
+        shape = shape_to_show(told.source_size, self.contract)
+        return overlay_png(grey, found, caption=caption_lines(told), source_shape=shape)
 
     @property
     def maps(self) -> bool:
@@ -202,7 +204,3 @@ def _read(data: bytes) -> Intake:
         return read_intake(data)
     except IntakeError as err:
         raise RequestError(f"not readable: {err}", 422) from err
-
-
-def _drawn(grey: np.ndarray, found: ImageMap, shape) -> bytes:
-    return overlay_png(grey, found, source_shape=shape)
