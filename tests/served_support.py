@@ -17,7 +17,7 @@ HEIGHT, WIDTH, STEP, THRESHOLD = 64, 48, 8, 0.5
 CONTRACT = InputContract(
     "other", height=HEIGHT, width=WIDTH, class_names=("neg", "pos")
 )
-GREY_RULE = "grey levels must be at most 65535"
+GREY_RULE = "grey levels must be in [0, 65535]"
 _GREY = tf.TensorSpec((None, None, None, 1), name=layout.GREY_INPUT)
 
 

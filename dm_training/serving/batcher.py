@@ -170,7 +170,12 @@ class Batcher:
         for start in range(0, call.rows, self._max):
             cut = slice(start, start + self._max)
             part = {name: array[cut] for name, array in call.inputs.items()}
-            pieces.append(self._counted(replace(call, inputs=part)))
+            try:
+                pieces.append(self._counted(replace(call, inputs=part)))
+            except RequestError as err:  # which counts from the piece's first image
+                last = min(start + self._max, call.rows) - 1
+                text = f"in images {start} to {last} of the request: {err}"
+                raise RequestError(text, err.status) from err
         merged = {n: [piece[n] for piece in pieces] for n in pieces[0]}
         if any(sum(map(_length, found)) != call.rows for found in merged.values()):
             return self._counted(call)

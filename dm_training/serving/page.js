@@ -124,6 +124,7 @@ function decide(decision, threshold) {
     show(id, stored);
     at(id).style.left = 100 * (threshold ?? 0) + "%";
   }
+  at("mark-label").style.left = `clamp(4rem, ${100 * (threshold ?? 0)}%, 100% - 4rem)`;
   at("mark-label").textContent = stored ? `threshold ${threshold.toFixed(3)}` : "";
 }
 
@@ -171,10 +172,10 @@ function take(files) {
   score(files[0], false);
 }
 
-at("file").addEventListener("change", (event) => {
-  take([...event.target.files]);
+at("file").addEventListener("click", (event) => {
   event.target.value = "";  // so that the same file can be chosen again
 });
+at("file").addEventListener("change", (event) => take([...event.target.files]));
 at("tta").addEventListener("change", () => { if (last) score(last, false); });
 at("anyway").addEventListener("click", () => score(last, true));
 at("ask").addEventListener("submit", (event) => event.preventDefault());
@@ -189,7 +190,9 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
     at("drop").classList.toggle("over", kind === "dragenter" || kind === "dragover");
-    if (kind === "drop") take([...event.dataTransfer.files]);
+    if (kind !== "drop") return;
+    at("file").value = "";
+    take([...event.dataTransfer.files]);
   });
 }
 about();

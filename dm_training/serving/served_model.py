@@ -26,7 +26,7 @@ from dm_training.serving.errors import RequestError, ServeError
 
 CONTRACT_FILE = "input_contract.json"
 LEAST_SIDE = 32
-_ASSERTED = re.compile(r"assertion failed: (\[.*?\])(?:\n|\s*$)", re.DOTALL)
+_ASSERTED = re.compile(r"assertion failed: \[(.*)\]")
 
 
 @dataclass(frozen=True)
@@ -205,8 +205,8 @@ def _signature(name: str, function) -> Signature:
 def _reason(message: str, call: Call) -> str:
     """Why the model refused, without what TensorFlow tells of its graph."""
     asserted = _ASSERTED.search(message)
-    if asserted:
-        parts = [part.strip() for part in re.findall(r"\[(.*?)\]", asserted[1])]
+    if asserted:  # the data of the assertion, each in brackets
+        parts = [part.strip() for part in asserted[1].split("] [")]
         said = next((part for part in parts if part), "")
         if said:
             return said[:300]

@@ -106,6 +106,14 @@ def test_a_bad_call_costs_its_own_request_alone(model, start):
     assert batcher.alive
 
 
+def test_a_refusal_within_a_long_call_says_where(model):
+    model.gate.set()
+    batcher = Batcher(model, max_batch=4, wait_s=0)
+    with pytest.raises(RequestError, match="^in images 4 to 5 of the request: minus"):
+        batcher.submit(call(0, 1, 2, 3, 4, -1)).result(20)
+    assert batcher.stop(20)
+
+
 def test_outputs_without_a_row_an_image_are_computed_call_by_call():
     def run(given):
         return {"total": given.inputs["x"].sum(keepdims=True)[0]}
