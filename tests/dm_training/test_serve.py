@@ -236,10 +236,13 @@ def test_a_fault_of_ours_is_500_and_tells_nothing_of_the_request(
 
 def test_an_export_of_this_project_gives_the_models_own_scores(tmp_path):
     inputs = keras.Input((None, None, 1), name="grey")
-    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(3, 3)(inputs))
+    scaled = keras.layers.Rescaling(1 / 65535)(inputs)
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(3, 3)(scaled))
     net = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(pooled))
-    out = export_saved_model(net, tmp_path / "net", contract=InputContract("other"))
-    images = np.random.default_rng(0).integers(0, 100, (2, 33, 32, 1)).astype("float32")
+    contract = InputContract("other", class_names=("neg", "pos"))
+    out = export_saved_model(net, tmp_path / "net", contract=contract)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60000, (2, 33, 32, 1)).astype("float32")
     service = Service(ServedModel(out))
     body = json.dumps({"inputs": images.tolist()})
     status, answer = served.Client(make_app(service)).post(
