@@ -250,10 +250,13 @@ def _validation_rows(path: Path) -> pd.DataFrame:
             f"{path}: an operating point is fitted on rows of split val alone, "
             f"received {', '.join(name or 'empty' for name in found) or 'no row'}"
         )
-    labelled = rows[rows["y_true"].notna()]
-    if len(labelled) < len(rows):
-        print(f"{path}: {len(rows) - len(labelled)} row(s) without a truth left out")
-    return labelled
+    for name, meaning in (("y_true", "truth"), ("y_score", "score")):
+        found = rows[rows[name].notna()]
+        if len(found) < len(rows):
+            lost = len(rows) - len(found)
+            print(f"{path}: {lost} row(s) without a {meaning} left out")
+        rows = found
+    return rows
 
 
 def _check_whole_image(model: Path) -> None:

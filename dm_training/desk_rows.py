@@ -134,13 +134,13 @@ def image_line(prediction: Prediction, width: int) -> str:
     said = prediction.decision or ("" if share else prediction.status)
     note = "; ".join(prediction.notes)
     side, view = prediction.laterality, prediction.view
-    line = f"{prediction.image_id:{width}}  {side:1} {view:4} {share:>11}  {said:8}"
+    line = f"{prediction.image_id:{width}}  {side:1} {view:4}  {share:>11}  {said:8}"
     return f"{line}  {note}".rstrip()
 
 
 def header_line(width: int) -> str:
     """What stands above `image_line`s."""
-    return f"{'image':{width}}  {'side, view':7.7}{'probability':>11}  decision  note"
+    return f"{'image':{width}}  {'view':6}  {'probability':>11}  decision  note"
 
 
 def unit_lines(level: str, frame: pd.DataFrame) -> list[str]:

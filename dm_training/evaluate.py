@@ -301,6 +301,7 @@ def _table(found: dict) -> str:
     text.append(
         f"  left out: {left['no_truth']} row(s) without a truth, "
         f"{left['other_split']} of other splits"
+        + (f", {left['no_score']} without a score" if left.get("no_score") else "")
     )
     return "\n".join(text)
 

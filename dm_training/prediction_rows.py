@@ -20,12 +20,13 @@ class MetricError(ValueError):
 def select_rows(
     frame: pd.DataFrame, split: str, *, where: str = "the table"
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The rows of one split that have a truth, and how many were left out.
+    """The rows of one split that have a truth and a score, and how many were left out.
 
     A table whose split column is empty throughout is taken whole, as `split`.
 
     Returns:
-        (rows, {"other_split": count, "no_truth": count}).
+        (rows, {"other_split": count, "no_truth": count}), with "no_score" where images
+        could not be scored.
 
     Raises:
         MetricError: No row is left; the splits there are are named.
@@ -41,7 +42,10 @@ def select_rows(
         raise MetricError(
             f"{where}: no row of split {split!r} has a truth; splits found: {found}"
         )
-    return rows[truth].assign(split=split), left_out
+    scored = rows["y_score"].notna()
+    if not scored.all():
+        left_out["no_score"] = int((~scored & truth).sum())
+    return rows[truth & scored].assign(split=split), left_out
 
 
 def check_scores(

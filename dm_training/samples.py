@@ -7,6 +7,7 @@ splits are made: a table edited by hand passes through here too.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from dm_preprocess import tables
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".pgm", ".jpg", ".jpeg")
 ROLES = ("train", "val", "test")
+_SIDE_AND_VIEW = re.compile(r"_(L|R|LEFT|RIGHT)-(CC|MLO|ML)(?![A-Z])", re.IGNORECASE)
 ID_COLUMNS = ("image_id", "patient_id", "laterality", "view")
 
 
@@ -174,7 +176,7 @@ def ids_of_name(path: str) -> tuple[str, str, str]:
 
     INbreast's `{number}_{woman}_MG_{side}_{view}_ANON` names the woman in its second.
     """
-    parts = Path(path).stem.split("_")
+    parts = _SIDE_AND_VIEW.sub(r"_\1_\2", Path(path).stem).split("_")
     sides = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R"}
     for at in range(1, len(parts) - 1):
         if parts[at].upper() in sides and parts[at + 1].upper() in ("CC", "MLO", "ML"):

@@ -37,7 +37,8 @@ def read_scores(
     Returns:
         image_id, y_true (0, 1 or NaN), y_score, flips as a number (NaN where empty) if
         there is such a column, and what else the file has; patient_id, laterality (L,
-        R or as written) and split are empty text where the file has none.
+        R or as written) and split are empty text where the file has none. y_score is
+        NaN where a column status says that dm-predict gave none: failed or refused.
 
     Raises:
         TableError: No such file, a column missing or there twice, or a cell that is no
@@ -58,9 +59,15 @@ def read_scores(
     truth, score = frame["y_true"], frame["y_score"]
     wrong = truth.notna() & ~truth.isin((0.0, 1.0))
     _refuse(truth, wrong, path, named["y_true"], "must be 0, 1 or empty")
-    infinite = ~score.abs().lt(float("inf"))
+    infinite = ~score.abs().lt(float("inf")) & ~(score.isna() & _unscored(frame))
     _refuse(score, infinite, path, named["y_score"], "must be a finite number")
     return frame
+
+
+def _unscored(frame: pd.DataFrame) -> pd.Series:
+    if "status" not in frame:
+        return pd.Series(False, index=frame.index)
+    return frame["status"].str.strip().isin(("failed", "refused"))
 
 
 def alike(ids: pd.Series) -> pd.Series:

@@ -303,7 +303,8 @@ def _run(study: Study) -> Section | None:
     ]  # fmt: skip
     left = study.models[0].left_out
     text = (
-        f"Left out: {left['no_truth']} row(s) without a truth and "
+        f"Left out: {left['no_truth']} row(s) without a truth, "
+        f"{left.get('no_score', 0)} without a score and "
         f"{left['other_split']} of other splits. {study.interval_text()}; of an AUC, "
         "the draws' deviation on the logit scale."
     )

@@ -197,7 +197,9 @@ def test_files_get_the_score_of_their_row_and_a_bad_one_costs_its_own_line(
     status = predict.main([model, str(folder), "--out", str(out)])
     assert status == 1
     assert "broken.png" in capsys.readouterr().err
-    scored = pd.read_csv(out).sort_values("image_id")
+    found = pd.read_csv(out).sort_values("image_id")
+    assert found["status"].tolist() == ["failed"] + ["scored"] * 4
+    scored = found[found["status"] == "scored"]
     np.testing.assert_allclose(
         scored["y_score"], frame.sort_values("image_id")["y_score"], atol=1e-6
     )
@@ -330,7 +332,8 @@ def test_a_truncated_png_in_a_table_costs_its_own_line(
     model = str(whole_run / "best.keras")
     assert predict.main([model, str(root / "images.csv"), "--out", str(out)]) == 1
     assert victim.stem in capsys.readouterr().err
-    assert len(pd.read_csv(out)) == 3
+    found = pd.read_csv(out)
+    assert found["y_score"].isna().sum() == 1 and len(found) == 4
 
 
 @pytest.mark.parametrize(
