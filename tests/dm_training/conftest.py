@@ -6,3 +6,9 @@ from tests_support import write_set
 def image_set(tmp_path):
     """images.csv of 4 + 2 + 2 women, two images each, 48 x 40."""
     return write_set(tmp_path / "data", women={"train": 4, "val": 2, "test": 2})
+
+
+@pytest.fixture(autouse=True)
+def own_patient_key(tmp_path, monkeypatch):
+    """No test makes or reads the key of whoever runs it."""
+    monkeypatch.setenv("DM_PATIENT_KEY", str(tmp_path / "of-the-test" / "patient.key"))
