@@ -76,8 +76,8 @@ class PatientKey:
         """
         with self._lock:
             if self._key is None and self.path.exists():
-                _warn_of_readers(self.path)
                 self._key = _read(self.path)
+                _warn_of_readers(self.path)
 
     def _load(self) -> bytes:
         with self._lock:

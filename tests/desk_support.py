@@ -26,10 +26,10 @@ def write_model(path, size=SIZE, decisions=(), seed=0, **changes):
     keras.utils.set_random_seed(seed)
     own = contract(size, **changes)
     inputs, x = grey_input(own)
+    x = keras.layers.Rescaling(1 / 64)(x)
     for filters in (4, 8):
         x = keras.layers.Conv2D(filters, 3, strides=2, activation="relu")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    x = keras.layers.Rescaling(1 / 32)(x)
     outputs = keras.layers.Dense(2, activation="softmax", dtype="float32")(x)
     save_model(keras.Model(inputs, outputs), path, own)
     for decision in decisions:
