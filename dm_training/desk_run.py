@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     models, paths = _models_and_paths(arguments.given)
     _check(arguments)
     items = list_items(paths, arguments.split)
-    key = _patient_key(arguments)
+    key = PatientKey(arguments.patient_key)
+    key.check()
     predictor = _predictor(arguments, models, key)
     with _journal(arguments, predictor) as journal, _terminated_as_interrupted():
         told, rows = Told(), []
@@ -90,8 +91,6 @@ def _check(arguments: argparse.Namespace) -> None:
         if value is not None and value < 1:
             flag = name.replace("_", "-")
             raise DeskError(f"--{flag} must be at least 1, received {value}")
-    if arguments.keep_identifiers and arguments.patient_key:
-        raise DeskError("--keep-identifiers hashes nothing: leave out --patient-key")
     if arguments.out is not None:
         _check_out(arguments.out, arguments.overwrite)
     for folder in (arguments.overlay, arguments.dicom_out):
@@ -113,18 +112,11 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise DeskError(f"--out {out}: {err}") from err
 
 
-def _patient_key(arguments: argparse.Namespace):
-    if arguments.keep_identifiers:
-        return str.strip
-    key = PatientKey(arguments.patient_key)
-    key.check()
-    return key
-
-
 def _predictor(arguments, models: list[str], key) -> Predictor:
     try:
         return Predictor(
             *models, flips=4 if arguments.tta else 1, patient_key=key,
+            keep_identifiers=arguments.keep_identifiers,
             unsuitable=arguments.unsuitable, decision=arguments.decision,
             batch_size=arguments.batch_size, jobs=arguments.jobs,
         )  # fmt: skip
@@ -191,7 +183,7 @@ def _predictions(
 
     names = [identity(item) for item in items] if journal else [""] * len(items)
     done = journal.done if journal else {}
-    if journal and journal.key and isinstance(key, PatientKey):
+    if journal and journal.key:
         journal.use_key(key.fingerprint)
     todo = [item for item, name in zip(items, names, strict=True) if name not in done]
     told.earlier = len(items) - len(todo)
@@ -227,8 +219,7 @@ def _writer(arguments, predictor: Predictor, told: Told):
 def _note(journal, name: str, prediction: Prediction, key) -> None:
     if journal is None:
         return
-    if prediction.patient_id and isinstance(key, PatientKey):
-        journal.use_key(key.fingerprint)
+    journal.use_key(key.fingerprint)
     journal.add(name, prediction)
 
 

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dm_training.intake import Intake, IntakeError, read_intake
+from dm_training.intake import (
+    NO_PATIENT,
+    NO_STUDY,
+    PLACEHOLDER,
+    Intake,
+    IntakeError,
+    read_intake,
+)
 from dm_training.patient_keys import KeyFileError
 from dm_training.samples import ids_of_name
 
@@ -51,7 +58,7 @@ class Opened:
 
 def open_image(
     item: Item, source, blank: Prediction, *, contracts: Sequence[InputContract],
-    patient_key=None, refuse: bool = True,
+    patient_key=None, keep: bool = False, refuse: bool = True,
 ) -> Opened:  # fmt: skip
     """Read one file and bring it to each model's own preparation.
 
@@ -61,6 +68,7 @@ def open_image(
         blank: A prediction with what is the same for all images.
         contracts: The models'.
         patient_key: Makes ids; None for none.
+        keep: Give a header's or name's patient id as it is.
         refuse: Whether an unsuitable image gets no score.
 
     Returns:
@@ -74,21 +82,18 @@ def open_image(
         laterality=item.laterality, view=item.view,
     )  # fmt: skip
     try:
-        read = _read(source, contracts, patient_key)
+        read = _read(source, contracts, patient_key, keep)
         intake = next(iter(read.values()))
-        known = _with_ids(known, item, intake, patient_key)
+        known = _with_ids(known, item, intake, patient_key, keep)
         if intake.unsuitable and refuse:
-            notes = (*intake.unsuitable, *intake.notes)
-            return Opened(item, known.replace(status="refused", notes=notes))
+            return Opened(item, known.replace(status="refused"))
         prepared, warnings = _prepared(read, contracts)
     except KeyFileError:
         raise
     except Exception as err:  # one file's trouble, whatever it is, is its own
         return Opened(item, known.replace(status="failed", notes=(_reason(err),)))
-    notes = (*intake.unsuitable, *intake.notes, *known.notes, *warnings)
-    return Opened(
-        item, known.replace(notes=notes), prepared, intake.is_dicom, intake.grey.shape
-    )
+    known = known.replace(notes=(*known.notes, *warnings))
+    return Opened(item, known, prepared, intake.is_dicom, intake.grey.shape)
 
 
 def opened_batches(
@@ -164,37 +169,54 @@ def _together(scorer, images: list[tuple], flips: int) -> list[float | str]:
     ]
 
 
-def _read(source, contracts, patient_key) -> dict[bool, Intake]:
+def _read(source, contracts, patient_key, keep: bool) -> dict[bool, Intake]:
     """The file as each contract wants it: with its window applied, or as stored."""
-    wanted = {getattr(contract, "voi", False): contract for contract in contracts}
+    if keep and patient_key is not None:
+        patient_key = _as_it_is  # what is kept needs no key, and none is made
     return {
-        voi: read_intake(
-            source, patient_key=patient_key, **({"voi": True} if voi else {})
-        )
-        for voi in wanted
+        voi: read_intake(source, patient_key=patient_key, keep=keep, voi=voi)
+        for voi in dict.fromkeys(contract.voi for contract in contracts)
     }
 
 
-def _with_ids(known: Prediction, item: Item, intake: Intake, patient_key) -> Prediction:
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _with_ids(
+    known: Prediction, item: Item, intake: Intake, patient_key, keep: bool
+) -> Prediction:
     """Fill in ids: a table's before a header's before a file name's."""
-    patient, side, view = ids_of_name(item.path) if item.path else ("", "", "")
-    patient = item.patient_id or intake.patient or _hashed(patient, patient_key)
+    named, side, view = ids_of_name(item.path) if item.path else ("", "", "")
+    patient, notes = item.patient_id, [*intake.unsuitable, *intake.notes]
+    if not patient and patient_key is not None:
+        patient, notes = _patient(intake, named, notes, patient_key, keep)
     told, where = item.laterality or side, "table" if item.laterality else "file name"
-    notes = ()
     if intake.laterality and told and intake.laterality != told:
-        notes = (
-            f"laterality {intake.laterality} by the header, {told} by the {where}",
-        )
+        notes.append(f"laterality {intake.laterality} by the header, {told} by the "
+                     f"{where}")  # fmt: skip
     return known.replace(
         patient_id=patient,
         laterality=item.laterality or intake.laterality or side,
         view=item.view or intake.view or view,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
-def _hashed(patient: str, patient_key) -> str:
-    return patient_key(patient) if patient and patient_key is not None else ""
+def _patient(
+    intake: Intake, named: str, notes: list[str], patient_key, keep: bool
+) -> tuple[str, list[str]]:
+    """Whose it is by the header, else by the file's name, else by the study."""
+    weak = {NO_PATIENT, PLACEHOLDER, NO_STUDY} & set(notes)
+    if intake.patient and not weak:
+        return (intake.patient_raw if keep else intake.patient), notes
+    if named:
+        notes = [note for note in notes if note not in weak]
+        if weak:
+            notes.append("no patient id in the header: joined by the file's name")
+        return (named if keep else patient_key(named)), notes
+    study = intake.patient
+    return (patient_key(study) if keep and study else study), notes
 
 
 def _prepared(read: dict[bool, Intake], contracts) -> tuple[tuple, list[str]]:
@@ -202,7 +224,7 @@ def _prepared(read: dict[bool, Intake], contracts) -> tuple[tuple, list[str]]:
     from dm_training import check
     from dm_training.scorers import prepare
 
-    greys = [read[getattr(contract, "voi", False)].grey for contract in contracts]
+    greys = [read[contract.voi].grey for contract in contracts]
     prepared = tuple(map(prepare, greys, contracts))
     warnings_of = getattr(check, "warnings_of", None)
     if warnings_of is None:

@@ -98,6 +98,8 @@ class Predictor:
         flips: 1, or 4 for the mean over four flips.
         patient_key: A key file, or what makes an id of a patient id; None leaves
             patient ids of headers and file names out.
+        keep_identifiers: Give patient ids of headers and names as they are; a key then
+            hashes the study of files that name no patient.
         unsuitable: What becomes of images that no model should judge: "refuse" gives
             them no score, "flag" a score and a note.
         decision: Threshold and temperature to use instead of the model's own: a
@@ -119,6 +121,7 @@ class Predictor:
         *models: str | os.PathLike,
         flips: int = 1,
         patient_key=None,
+        keep_identifiers: bool = False,
         unsuitable: str = "refuse",
         decision: Decision | str | os.PathLike | None = None,
         batch_size: int = 8,
@@ -132,6 +135,7 @@ class Predictor:
         self.flips, self.unsuitable = flips, unsuitable
         self.batch_size, self.jobs = batch_size, jobs
         self.patient_key = _key_of(patient_key)
+        self.keep_identifiers = keep_identifiers
         self.decision = given or self.scorer.decision(flips)
 
     def predict(self, source: str | Path | bytes, *, image_id: str = "") -> Prediction:
@@ -198,7 +202,7 @@ class Predictor:
         return open_image(
             item, item.path if source is None else source, blank,
             contracts=self.scorer.contracts, patient_key=self.patient_key,
-            refuse=self.unsuitable == "refuse",
+            keep=self.keep_identifiers, refuse=self.unsuitable == "refuse",
         )  # fmt: skip
 
     def _scored(self, batch: list[Opened]) -> list[Prediction]:
@@ -253,7 +257,7 @@ def _decision_of(decision, flips: int) -> Decision:
 
     where = ""
     if isinstance(decision, (str, os.PathLike)):
-        where, decision = f"{decision}: ", read_decision(decision)
+        where, decision = f"{decision}: ", read_decision(decision, flips)
     if decision is None:
         raise ValueError(f"{where}no decision is stored there; dm-decide stores one")
     if decision.flips != flips:

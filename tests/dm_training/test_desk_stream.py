@@ -8,7 +8,7 @@ from desk_support import MeanScorer, contract
 from dm_training import desk_stream
 from dm_training.desk_paths import Item
 from dm_training.desk_stream import Opened, open_image, opened_batches, scores_of
-from dm_training.intake import Intake, IntakeError
+from dm_training.intake import NO_PATIENT, PLACEHOLDER, Intake, IntakeError
 from dm_training.patient_keys import KeyFileError
 from dm_training.predictor import Prediction
 
@@ -23,7 +23,7 @@ def opened(value, shape=(48, 40)):
 def read(monkeypatch, answer, item=None, **options):
     """Open one image whose reading answers or raises."""
 
-    def read_intake(source, *, patient_key=None):
+    def read_intake(source, *, patient_key=None, keep=False, voi=False):
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -162,3 +162,22 @@ def test_sides_that_contradict_each_other_are_noted(monkeypatch):
     assert found.notes == ("laterality R by the header, L by the file name",)
     item = Item("a", "/x/y.png", "W", "R", "CC")
     assert read(monkeypatch, Intake(GREY, "", "R"), item).prediction.notes == ()
+
+
+def test_a_header_that_names_no_one_gives_way_to_the_files_name(monkeypatch):
+    """INbreast's headers say "removed"; its file names still tell the women apart."""
+
+    def patient(path, *notes, **options):
+        intake = Intake(GREY, "of the study", notes=notes, patient_raw="REMOVED")
+        item, key = Item("a", path), str.upper
+        found = read(monkeypatch, intake, item, patient_key=key, **options).prediction
+        return found.patient_id, found.notes
+
+    joined = ("no patient id in the header: joined by the file's name",)
+    for weak in (PLACEHOLDER, NO_PATIENT):
+        assert patient("/x/p1_L_CC.dcm", weak) == ("P1", joined)
+        assert patient("/x/p1_L_CC.dcm", weak, keep=True) == ("p1", joined)
+        assert patient("/x/scan.dcm", weak) == ("of the study", (weak,))
+        assert patient("/x/scan.dcm", weak, keep=True) == ("OF THE STUDY", (weak,))
+    assert patient("/x/p1_L_CC.dcm") == ("of the study", ())
+    assert patient("/x/p1_L_CC.dcm", keep=True) == ("REMOVED", ())

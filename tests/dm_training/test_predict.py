@@ -216,8 +216,6 @@ def test_two_tables_of_scores_make_an_ensemble(scorer, scans, tmp_path):
         (["model.keras"], "nothing to score"),
         (["model.keras", "nowhere"], "nowhere: no such file or folder"),
         (["model.keras", "scans", "--jobs", "0"], "--jobs must be at least 1"),
-        (["model.keras", "scans", "--keep-identifiers", "--patient-key", "k"],
-         "leave out --patient-key"),
         (["model.keras", "scans", "--out", "there.csv"], "there.csv: exists already"),
         (["model.keras", "scans", "--out", "t.csv"], "t_breast.csv: exists already"),
         (["model.keras", "scans", "--overlay", "there.csv"], "is no folder"),
