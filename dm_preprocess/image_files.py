@@ -71,6 +71,9 @@ def _decode(source: Source) -> np.ndarray:
     except HeaderError as err:
         raise ImageError(f"{where}: {err}") from err
     flat = np.frombuffer(picture, np.uint8)
+    # What is wrong is said below, once. libpng and libjpeg still print fixed sentences
+    # and numbers of their own; nothing that a file says is among them.
+    cv2.utils.logging.setLogLevel(0)
     try:
         image = cv2.imdecode(flat, cv2.IMREAD_UNCHANGED) if size else None
     except cv2.error as err:
