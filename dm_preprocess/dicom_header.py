@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 import zlib
 
@@ -50,6 +51,7 @@ _FACTS = (
 KEPT = (*_NEEDED, *_DISPLAY, *_FACTS)
 _MAX_CHARSETS = 1024  # bytes; pydicom looks each up, and warns of it, while it reads
 _CHARSET_TAGS = (b"\x08\x00\x05\x00", b"\x00\x08\x00\x05")
+_SILENT = ("ignore", None, Warning, re.compile(r"pydicom(\.|$)"), 0)
 _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # either byte order
 
 
@@ -128,7 +130,8 @@ def silence_pydicom() -> None:
     For the whole process and without `warnings.catch_warnings`, which is not safe in
     threads; files are decoded in several.
     """
-    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+    if warnings.filters[:1] != [_SILENT]:  # moving it would leave a gap for threads
+        warnings.filterwarnings("ignore", module=_SILENT[3].pattern)
     log = logging.getLogger("pydicom")
     log.disabled, log.propagate = True, False  # its own words, and its modules'
 

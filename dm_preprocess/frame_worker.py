@@ -77,5 +77,6 @@ def _limit() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder, whose modules would hide others of the same name
+    if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+        sys.path.pop(0)  # its modules would hide others of the same name
     main()
