@@ -40,13 +40,13 @@ def picture(rng) -> np.ndarray:
 def mammogram(pixels, bits=12, **tags):
     """A small mammogram's data set."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import ExplicitVRLittleEndian
 
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.2"
-    dataset.SOPInstanceUID = generate_uid()
+    dataset.SOPInstanceUID = "1.2.3.4"  # the same files every time
     dataset.Modality, dataset.PhotometricInterpretation = "MG", "MONOCHROME2"
     dataset.PatientID, dataset.ViewPosition, dataset.ImageLaterality = "P1", "CC", "L"
     dataset.Rows, dataset.Columns = pixels.shape
