@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from serving_support import export_small
 
 from dm_models.backbones import get_backbone
 from dm_models.patch_classifier import PATCH_CLASSES, build_patch_classifier
@@ -39,3 +40,10 @@ def grey_images():
         return levels.astype(np.float32)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """A small whole-image model: (.keras, MODELS/small), and small.onnx beside it."""
+    folder = tmp_path_factory.mktemp("exported")
+    return export_small(folder, "--onnx", folder / "small.onnx")

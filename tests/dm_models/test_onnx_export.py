@@ -1,9 +1,7 @@
 """The ONNX form: ONNX Runtime gives the model's scores, whatever size and number."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,14 +16,10 @@ from dm_models.model_card import weights_digest
 from dm_models.weights import load_model
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
+@pytest.fixture
+def written(exported):
     """(.keras, .onnx)."""
-    folder = tmp_path_factory.mktemp("onnx")
-    path, out = save_small(folder), folder / "small.onnx"
-    options = ["--out", str(folder / "sm"), "--onnx", str(out), "--no-serving-files"]
-    assert main([str(path), *options]) == 0
-    return path, out
+    return exported[0], exported[0].with_suffix(".onnx")
 
 
 @pytest.mark.parametrize("count, size", [(1, SIZE), (3, SIZE), (2, (57, 41))], ids=str)
@@ -72,23 +66,18 @@ def test_other_scores_than_the_models_are_status_1(tmp_path, monkeypatch, capsys
         onnx_export, "onnx_scores", lambda path, images: np.full((2, 2), 0.51)
     )
     options = ["--out", str(tmp_path / "sm"), "--onnx", str(tmp_path / "m.onnx")]
-    assert main([str(path), *options]) == 1
+    assert main([str(path), *options, "--no-serving-files"]) == 1
     assert "m.onnx: OTHER SCORES" in capsys.readouterr().out
+    assert not (tmp_path / "models.config").exists()
 
 
-def test_a_missing_package_is_named_before_anything_is_written(tmp_path):
-    path = save_small(tmp_path)
-    root = Path(__file__).parents[2]
-    program = (
-        "import sys; sys.modules['tf2onnx'] = None\n"
-        "from dm_models.export import main; sys.exit(main(sys.argv[1:]))"
-    )
+@pytest.mark.parametrize("name", ["tf2onnx", "onnxruntime"])
+def test_a_missing_package_is_named_before_anything_is_written(
+    name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, name, None)
     options = ["--out", tmp_path / "sm", "--onnx", tmp_path / "m.onnx"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path), *map(str, options)],
-        capture_output=True, text=True, cwd=root, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 2
-    (line,) = [row for row in done.stderr.splitlines() if row.startswith("error")]
-    assert "--onnx needs the package tf2onnx: pip install" in line
-    assert [each.name for each in tmp_path.iterdir()] == ["small.keras"]
+    assert main([str(tmp_path / "m.keras"), *map(str, options)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"error: --onnx needs the package {name}: pip install" in line
+    assert not list(tmp_path.iterdir())

@@ -69,24 +69,32 @@ np.savez(found, **answers)
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """(.keras, the version's folder, three films of other sizes)."""
-    path, out = export_small(tmp_path_factory.mktemp("export"))
-    films = [mammogram(90, 70), mammogram(33, 50, 1), mammogram(*SIZE, 2)]
-    return path, out / "1", films
+def films():
+    """Three images of other sizes."""
+    return [mammogram(90, 70), mammogram(33, 50, 1), mammogram(*SIZE, 2)]
 
 
 @pytest.fixture(scope="module")
-def grey(exported):
+def folder(exported):
+    """The version's own folder."""
+    return exported[1] / "1"
+
+
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return tf.saved_model.load(str(folder))
+
+
+@pytest.fixture(scope="module")
+def grey(films):
     """The three films at the model's size, float32 (3, 40, 32, 1)."""
-    fitted = [prepare(film, small_contract()) for film in exported[2]]
+    fitted = [prepare(film, small_contract()) for film in films]
     return np.stack(fitted).astype(np.float32)[..., None]
 
 
 @pytest.fixture(scope="module")
-def answers(exported, grey, tmp_path_factory):
+def answers(folder, films, grey, tmp_path_factory):
     """What the stranger got: signature -> output -> array."""
-    _, folder, films = exported
     place = tmp_path_factory.mktemp("stranger")
     files = {f"file{i}": np.frombuffer(png(film), np.uint8)
              for i, film in enumerate(films)}  # fmt: skip
@@ -168,28 +176,26 @@ def test_grad_cam_is_that_of_the_model_and_its_cells_are_placed(
     np.testing.assert_array_equal(
         answers["grad_cam"]["probability"], answers["serving_default"]["probability"]
     )
-    facts = layout.read_facts(exported[1])
+    facts = layout.read_facts(exported[1] / "1")
     assert facts.cam_centres == cell_centres(model, cam_layer(model), SIZE)
     assert facts.cam_size == SIZE
     image = grey[0, ..., 0].astype(np.uint16)
     ours = KerasScorer(exported[0]).heat(image)
-    theirs = SavedModelScorer(exported[1].parent).heat(image)
+    theirs = SavedModelScorer(exported[1]).heat(image)
     np.testing.assert_allclose(theirs.heat, ours.heat, atol=1e-6)
     assert theirs.centres == ours.centres
 
 
-def test_an_image_scores_alone_as_in_a_batch_with_others(exported, answers, grey):
-    loaded = tf.saved_model.load(str(exported[1]))
+def test_an_image_scores_alone_as_in_a_batch_with_others(loaded, answers, grey):
     for name in ("serving_default", "serving_default_tta"):
         alone = [loaded.signatures[name](grey=tf.constant(one[None]))["scores"][0]
                  for one in grey]  # fmt: skip
         np.testing.assert_allclose(answers[name]["scores"], alone, atol=1e-6)
 
 
-def test_another_size_is_taken_as_it_comes(exported):
+def test_another_size_is_taken_as_it_comes(exported, loaded):
     image = mammogram(57, 41).astype(np.float32)[None, ..., None]
     model = load_model(exported[0])[0]
-    loaded = tf.saved_model.load(str(exported[1]))
     found = loaded.signatures["serving_default"](grey=tf.constant(image))["scores"]
     np.testing.assert_allclose(found, model(image), atol=1e-6)
     heat = loaded.signatures["grad_cam"](grey=tf.constant(image))["heat"]
@@ -199,8 +205,7 @@ def test_another_size_is_taken_as_it_comes(exported):
 @pytest.mark.parametrize(
     "name", ["serving_default", "serving_default_tta", "uint16", "grad_cam"]
 )
-def test_images_on_another_scale_are_refused_by_every_signature(name, exported, grey):
-    loaded = tf.saved_model.load(str(exported[1]))
+def test_images_on_another_scale_are_refused_by_every_signature(name, loaded, grey):
     kind = tf.uint16 if name == "uint16" else tf.float32
     for wrong in (np.floor(grey / 257), grey * 0):
         with pytest.raises(tf.errors.InvalidArgumentError, match="an 8-bit image time"):
@@ -211,8 +216,7 @@ def test_images_on_another_scale_are_refused_by_every_signature(name, exported, 
             loaded.signatures[name](grey=tf.constant(grey[:1] / 65535))
 
 
-def test_an_image_too_small_for_the_poolings_never_reaches_them(exported):
-    loaded = tf.saved_model.load(str(exported[1]))
+def test_an_image_too_small_for_the_poolings_never_reaches_them(exported, loaded):
     assert least_size(load_model(exported[0])[0]) == (7, 7)
     call = loaded.signatures["serving_default"]
     call(grey=tf.fill((1, 7, 7, 1), 3000.0))
@@ -278,12 +282,12 @@ def test_a_net_of_one_size_takes_files_of_any(tmp_path):
     np.testing.assert_allclose(found, model(given), atol=1e-6)
 
 
-def test_the_graph_holds_stock_ops_alone(exported):
+def test_the_graph_holds_stock_ops_alone(folder):
     from tensorflow.core.protobuf import saved_model_pb2
     from tensorflow.python.framework import op_def_registry
 
     saved = saved_model_pb2.SavedModel()
-    saved.ParseFromString((exported[1] / "saved_model.pb").read_bytes())
+    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
     library = saved.meta_graphs[0].graph_def.library
     inner = {function.signature.name for function in library.function}
     used = {node.op for function in library.function for node in function.node_def}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
-from serving_support import export_small, mammogram, save_small
+from serving_support import mammogram, save_small
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -14,12 +14,6 @@ from dm_models import serving_files
 from dm_models.export import main
 
 FILES = ("models.config", "batching.config", "Dockerfile", "compose.yaml")
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """(.keras, MODELS/small)."""
-    return export_small(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +75,15 @@ def test_an_unedited_file_is_refreshed_and_an_edited_one_is_left(tmp_path):
     assert done[foreign] == "not ours" and foreign.read_text() == "FROM scratch\n"
 
 
-def test_the_command_writes_them_beside_the_model_unless_told_not_to(tmp_path, capsys):
-    path = save_small(tmp_path)
-    plain, with_files = tmp_path / "plain" / "m", tmp_path / "served" / "m"
-    assert main([str(path), "--out", str(plain), "--no-serving-files"]) == 0
-    assert [each.name for each in plain.parent.iterdir()] == ["m"]
-    with_files.parent.mkdir()
-    (with_files.parent / "Dockerfile").write_text("FROM scratch\n")
-    assert main([str(path), "--out", str(with_files / "5")]) == 0
+def test_the_command_writes_them_beside_the_model(tmp_path, capsys):
+    path, models = save_small(tmp_path), tmp_path / "models"
+    models.mkdir()
+    (models / "Dockerfile").write_text("FROM scratch\n")
+    assert main([str(path), "--out", str(models / "m" / "5")]) == 0
     said = capsys.readouterr()
     assert "Dockerfile left as it is: not ours" in said.err
-    assert sorted(p.name for p in with_files.parent.iterdir()) == sorted((*FILES, "m"))
-    assert '"/models/m"' in (with_files.parent / "models.config").read_text()
+    assert sorted(path.name for path in models.iterdir()) == sorted((*FILES, "m"))
+    assert '"/models/m"' in (models / "models.config").read_text()
 
 
 def test_the_warm_up_is_what_the_server_parses_and_every_signature_answers_it(
