@@ -197,7 +197,7 @@ def _opened(arguments: argparse.Namespace) -> _Source:
         notes.append(f"exported in float32; in its own precision scores differ by up "
                      f"to {own:.1e} on random images")  # fmt: skip
         print(notes[-1])
-    if getattr(contract, "crop_breast", False):
+    if contract.crop_breast:
         print("without the signature `png`: this model's images are cropped to the "
               "breast first, which no graph does")  # fmt: skip
     decisions = stored_decisions(arguments.model)

@@ -220,7 +220,7 @@ def _signature_lines(contract: InputContract) -> list[str]:
     rows = [("`serving_default`", "`grey`", "float32 (N, rows, columns, 1)"),
             ("`uint16`", "`grey`", "the same in uint16")]  # fmt: skip
     lines = []
-    if getattr(contract, "crop_breast", False):
+    if contract.crop_breast:
         lines = ["", "There is no signature for encoded files: this model's images are "
                  "cropped to the breast first, which no graph does."]  # fmt: skip
     else:

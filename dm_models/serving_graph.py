@@ -198,7 +198,7 @@ def grey_spec(model: keras.Model) -> tf.TensorSpec:
 
 def takes_files(contract: InputContract) -> bool:
     """Whether a file's preparation can be done in the graph: no search for a breast."""
-    return not getattr(contract, "crop_breast", False)
+    return not contract.crop_breast
 
 
 def calibrated(scores, decision: Decision | None):

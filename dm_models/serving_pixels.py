@@ -88,7 +88,7 @@ def decoded_batch(encoded, contract: InputContract, *, whole_images: bool):
     Returns:
         float32 (N, H, W, 1), raw grey levels.
     """
-    auto_level = getattr(contract, "grey", "full-range") == "auto-level"
+    auto_level = contract.grey == "auto-level"
 
     def one(each):
         image, deep = _decoded(each)

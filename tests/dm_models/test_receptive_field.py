@@ -5,7 +5,12 @@ import pytest
 from dm_models.backbones import get_backbone
 from dm_models.heatmap import build_heatmap
 from dm_models.patch_classifier import build_patch_classifier
-from dm_models.receptive_field import cell_centres, last_map, receptive_field
+from dm_models.receptive_field import (
+    cell_centres,
+    last_map,
+    least_size,
+    receptive_field,
+)
 from dm_models.whole_image import build_whole_image
 
 
@@ -195,3 +200,33 @@ def test_centres_of_what_is_no_map_or_too_small_or_enlarged_are_refused():
     enlarged = net_of(conv(3, strides=2), keras.layers.UpSampling2D(name="up"))
     with pytest.raises(ValueError, match="layer 'up' enlarges maps"):
         cell_centres(enlarged, None, (64, 64))
+
+
+def test_the_least_image_leaves_a_cell_of_every_map_and_one_pixel_less_does_not():
+    inputs = keras.Input((None, None, 1))
+    x = keras.layers.MaxPooling2D(2)(keras.layers.Conv2D(1, 3, strides=(2, 1))(inputs))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    # The pooling needs two cells: rows (5 - 3) // 2 + 1 = 2, columns 4 - 2 = 2.
+    assert least_size(model) == (5, 4)
+    assert np.isfinite(model(np.ones((1, 5, 4, 1)))).all()
+    for rows, cols in ((4, 4), (5, 3)):
+        with pytest.raises(ValueError, match="leaves nothing of"):
+            cell_centres(model, last_map(model), (rows, cols))
+
+
+@pytest.mark.parametrize(
+    "net, least", [("squeezenet", 31), ("vgg16", 32), ("inception_v3", 75)]
+)
+def test_least_sizes_of_known_nets(net, least):
+    contract = get_backbone(net).contract(height=224, width=224, class_names=("a", "b"))
+    model = build_patch_classifier(net, contract=contract)
+    assert least_size(model) == (least, least)
+    fixed = keras.Model(*[keras.Input((9, 7, 1))] * 2)
+    assert least_size(fixed) == (9, 7)
+
+
+def test_no_least_size_is_told_of_a_net_that_enlarges():
+    inputs = keras.Input((None, None, 1))
+    model = keras.Model(inputs, keras.layers.UpSampling2D()(inputs))
+    with pytest.raises(ValueError, match="enlarges maps"):
+        least_size(model)

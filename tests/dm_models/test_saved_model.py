@@ -239,6 +239,17 @@ def test_padded_files_are_padded_as_on_disk(tmp_path):
     assert "positive" not in found and "threshold" not in found
 
 
+def test_a_model_of_cropped_images_takes_no_files_and_says_so(tmp_path, capsys):
+    contract = small_contract(crop_breast=True)
+    _, out = export_small(tmp_path, contract=contract, decisions={})
+    names = set(tf.saved_model.load(str(out / "1")).signatures)
+    assert names == {"serving_default", "serving_default_tta", "uint16", "uint16_tta",
+                     "grad_cam"}  # fmt: skip
+    assert "without the signature `png`: this model's" in capsys.readouterr().out
+    card = (out / "1" / "MODEL_CARD.md").read_text()
+    assert "There is no signature for encoded files" in card and "| `png`" not in card
+
+
 def test_patch_classes_have_scores_and_no_call(tmp_path):
     contract = small_contract(class_names=("background", "calc", "mass"))
     _, out = export_small(tmp_path, contract=contract, decisions={})
