@@ -8,6 +8,7 @@ it keeps. Before and after, the network alone is timed on batches of tensors tha
 ready. A shared machine's speed drifts, so that both take turns with `--rounds`. A
 request is lost when it was sent and no answer came; one that finds the port closed is
 refused. `--stop-after` sends SIGTERM while the clients are asking. Prints JSON.
+Processor time per image is told too: other work on the machine hardly changes it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import base64
 import http.client
 import json
+import os
 import re
 import signal
 import statistics
@@ -136,6 +138,10 @@ class Bare:
     Args:
         folder: The SavedModel's own.
         images: uint16 (N, H, W, 1); one batch.
+
+    Attributes:
+        images: How many were scored.
+        processor_s: Processor time that they took.
     """
 
     def __init__(self, folder: Path, images: np.ndarray):
@@ -144,15 +150,18 @@ class Bare:
         self._loaded = tf.saved_model.load(str(folder))
         self._function = self._loaded.signatures[layout.DEFAULT_SIGNATURE]
         self._batch = {layout.GREY_INPUT: tf.constant(images, tf.float32)}
-        self._rows = len(images)
+        self._rows, self.images, self.processor_s = len(images), 0, 0.0
         self.rate(0.0)  # the first call builds what the others use
+        self.images, self.processor_s = 0, 0.0
 
     def rate(self, seconds: float) -> float:
         """Images a second over at least that long."""
-        began, done = time.perf_counter(), 0
+        began, done, worked = time.perf_counter(), 0, time.process_time()
         while not done or time.perf_counter() - began < seconds:
             self._function(**self._batch)[layout.SCORES].numpy()
             done += self._rows
+        self.images += done
+        self.processor_s += time.process_time() - worked
         return done / (time.perf_counter() - began)
 
 
@@ -211,6 +220,7 @@ def _measured(arguments, clients: Clients, bare: Bare, server) -> dict:
         threading.Timer(
             arguments.stop_after, server.send_signal, (signal.SIGTERM,)
         ).start()
+    worked = _processor_s(server.pid)
     for _ in range(rounds):
         began = time.perf_counter()
         clients.ask(arguments.clients, each)
@@ -218,6 +228,7 @@ def _measured(arguments, clients: Clients, bare: Bare, server) -> dict:
         rates.append((answered - answers) / max(tally.last - began, 1e-9))
         answers = answered
         bare_rates.append(bare.rate(each / 4))
+    worked = _processor_s(server.pid) - worked
     both = zip(rates, bare_rates, bare_rates[1:], strict=False)
     ratios = [rate / ((before + after) / 2) for rate, before, after in both]
     return {
@@ -227,8 +238,25 @@ def _measured(arguments, clients: Clients, bare: Bare, server) -> dict:
         "connections_refused": tally.refused,
         "images_per_s": rates, "bare_images_per_s": bare_rates,
         "ratio": {"median": statistics.median(ratios), "rounds": ratios},
+        "processor_s_per_image": {
+            "dm-serve": worked / max(1, answers),
+            "bare": bare.processor_s / bare.images,
+        },
         **_quantiles(tally.seconds),
     }  # fmt: skip
+
+
+def _processor_s(pid: int) -> float:
+    """Processor time of a process so far; NaN where the system does not tell.
+
+    Where other work takes turns on the machine, clocks say less than this.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return float("nan")
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _quantiles(seconds: Sequence[float]) -> dict:

@@ -26,10 +26,9 @@ from dm_training.serving import json_tensors
 from dm_training.serving.errors import RequestError
 from dm_training.serving.guard import Guard
 from dm_training.serving.limits import read_body
-from dm_training.serving.score import RESEARCH, Wish, answer_of
+from dm_training.serving.score import RESEARCH, Wish, answer_of, read_upload
 from dm_training.serving.served_model import Call, ServedModel
 from dm_training.serving.service import Service
-from dm_training.serving.upload import file_of
 
 HERE = Path(__file__).parent
 PAGE = {
@@ -122,9 +121,9 @@ class App:
         async with service.place():
             body = await read_body(request, service.limits)
             kind = request.headers.get("content-type", "")
-            data = await service.in_pool(file_of, body, kind)
-            del body
-            told, overlay = await desk.judge(data, wish)
+            arrived = [await service.in_pool(read_upload, body, kind)]
+            del body  # neither it nor the levels as they came wait in the queue
+            told, overlay = await desk.judge(arrived.pop(), wish)
             if as_png:
                 return Response(overlay, media_type="image/png")
             text = await service.in_pool(_dumped, answer_of(told, overlay, began))

@@ -101,7 +101,7 @@ function fail(text) {
 function present(found, file) {
   const { probability, threshold, decision } = found;
   at("of").textContent = file.name;
-  at("probability").textContent = probability.toFixed(3);
+  at("probability").textContent = inDigits(probability);
   decide(decision, threshold);
   at("fill").style.width = 100 * probability + "%";
   list("warnings", found.warnings);
@@ -110,6 +110,11 @@ function present(found, file) {
   pictured(found);
   show("result", true);
   at("result").focus();
+}
+
+function inDigits(share) {  // never rounded to certainty
+  if (share < 0.001) return "< 0.001";
+  return share > 0.999 ? "> 0.999" : share.toFixed(3);
 }
 
 function decide(decision, threshold) {

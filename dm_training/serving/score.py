@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from dm_training.intake import Intake, IntakeError, read_intake
 from dm_training.scorers import prepare
 from dm_training.serving.errors import RequestError
 from dm_training.serving.served_model import Call, ServedModel, contract_text
+from dm_training.serving.upload import file_of
 
 RESEARCH = "For research only: not a medical device, not for diagnosis."
 POSITIVE, NEGATIVE = "positive", "negative"
@@ -92,26 +93,32 @@ class Desk:
         self.contract = _contract_of(model)
         self.facts = layout.read_facts(model.folder)
 
-    async def judge(self, data: bytes, wish: Wish) -> tuple[Judgement, bytes | None]:
+    async def judge(self, intake: Intake, wish: Wish) -> tuple[Judgement, bytes | None]:
         """Judge a file.
+
+        Args:
+            intake: What `read_upload` gives. Held by no one else, its levels are gone
+                before the queue is waited in.
+            wish: What is asked for.
 
         Returns:
             (what is told of it, the overlay as PNG; None where there is none).
 
         Raises:
-            RequestError: It cannot be read, or should not be judged (422).
+            RequestError: It should not be judged, or is too small (422).
         """
-        intake = await self._in_pool(_read, data)
         if intake.unsuitable and not wish.anyway:
             reasons = list(intake.unsuitable)
             raise RequestError(
                 f"not judged: {'; '.join(reasons)}", 422, facts={"unsuitable": reasons}
             )
+        size = intake.grey.shape
         grey = await self._in_pool(prepare, intake.grey, self.contract)
+        intake = replace(intake, grey=grey)
         name = layout.DEFAULT_SIGNATURE + (layout.TTA if wish.tta else "")
         outputs = await self._run(self._call(name, grey))
-        warned = image_warnings(grey, self.contract, intake.grey.shape)
-        told = self._told(intake, outputs, wish, warned)
+        warned = image_warnings(grey, self.contract, size)
+        told = self._told(intake, outputs, wish, warned, size)
         return told, await self._overlay(grey, told) if wish.overlay else None
 
     def _call(self, name: str, grey: np.ndarray) -> Call:
@@ -123,7 +130,7 @@ class Desk:
             raise RequestError(str(err), 422) from err
         return call
 
-    def _told(self, intake: Intake, outputs, wish: Wish, warned) -> Judgement:
+    def _told(self, intake: Intake, outputs, wish: Wish, warned, size) -> Judgement:
         decision = threshold = None
         if layout.POSITIVE in outputs:
             decision = POSITIVE if outputs[layout.POSITIVE][0] else NEGATIVE
@@ -133,7 +140,7 @@ class Desk:
             float(outputs[layout.PROBABILITY][0]), decision, threshold,
             self.model.name, self.facts.version or str(self.model.version),
             4 if wish.tta else 1, intake.laterality, intake.view,
-            (*intake.notes, *reasons), tuple(warned), intake.grey.shape,
+            (*intake.notes, *reasons), tuple(warned), size,
         )  # fmt: skip
 
     async def _overlay(self, grey: np.ndarray, told: Judgement) -> bytes | None:
@@ -155,6 +162,22 @@ class Desk:
         """Whether the model gives heat maps."""
         has_map = layout.GRAD_CAM_SIGNATURE in self.model.signatures
         return has_map and self.facts.cam_centres is not None
+
+
+def read_upload(body: bytes, content_type: str) -> Intake:
+    """The image of an upload.
+
+    Args:
+        body: The request's.
+        content_type: Its header; "" for none.
+
+    Raises:
+        RequestError: No file is in it (400), or it cannot be read (422).
+    """
+    try:
+        return read_intake(file_of(body, content_type))
+    except IntakeError as err:
+        raise RequestError(f"not readable: {err}", 422) from err
 
 
 def answer_of(told: Judgement, overlay: bytes | None, began: float) -> dict:
@@ -197,10 +220,3 @@ def _contract_of(model: ServedModel) -> InputContract:
         return InputContract.from_json("" if text is None else text)
     except ContractError as err:
         raise RequestError("the model has no input contract", 501) from err
-
-
-def _read(data: bytes) -> Intake:
-    try:
-        return read_intake(data)
-    except IntakeError as err:
-        raise RequestError(f"not readable: {err}", 422) from err

@@ -101,6 +101,8 @@ def test_a_file_is_scored_and_shown(page, files, give):
     give(page, files["bright"])
     text = seen(page, "#result")
     assert f"{served.probability_of(65535):.3f}" in text
+    digits = [page.get(f"inDigits({p})") for p in (0, 0.0012, 0.9985, 0.99996, 1)]
+    assert digits == ["< 0.001", "0.001", "0.999", "> 0.999", "> 0.999"]
     for part in ("positive", "threshold 0.500", "left, CC", "a note on it",
                  "darker than usual", "128 × 96 pixels", "research only",
                  "bright.png"):  # fmt: skip
