@@ -26,7 +26,7 @@ from dm_training.serving import json_tensors
 from dm_training.serving.errors import RequestError
 from dm_training.serving.guard import Guard
 from dm_training.serving.limits import read_body
-from dm_training.serving.score import RESEARCH, Wish, answer_of, read_upload
+from dm_training.serving.score import RESEARCH, Wish, answer_of
 from dm_training.serving.served_model import Call, ServedModel
 from dm_training.serving.service import Service
 
@@ -121,7 +121,7 @@ class App:
         async with service.place():
             body = await read_body(request, service.limits)
             kind = request.headers.get("content-type", "")
-            arrived = [await service.in_pool(read_upload, body, kind)]
+            arrived = [await service.in_pool(desk.read, body, kind)]
             del body  # neither it nor the levels as they came wait in the queue
             told, overlay = await desk.judge(arrived.pop(), wish)
             if as_png:

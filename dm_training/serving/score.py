@@ -93,11 +93,15 @@ class Desk:
         self.contract = _contract_of(model)
         self.facts = layout.read_facts(model.folder)
 
+    def read(self, body: bytes, content_type: str) -> Intake:
+        """The image of an upload, as the model wants it read (`read_upload`)."""
+        return read_upload(body, content_type, voi=self.contract.voi)
+
     async def judge(self, intake: Intake, wish: Wish) -> tuple[Judgement, bytes | None]:
         """Judge a file.
 
         Args:
-            intake: What `read_upload` gives. Held by no one else, its levels are gone
+            intake: What `read` gives. Held by no one else, its levels are gone
                 before the queue is waited in.
             wish: What is asked for.
 
@@ -113,11 +117,10 @@ class Desk:
                 f"not judged: {'; '.join(reasons)}", 422, facts={"unsuitable": reasons}
             )
         size = intake.grey.shape
-        grey = await self._in_pool(prepare, intake.grey, self.contract)
+        grey, warned = await self._in_pool(_prepared, intake.grey, self.contract)
         intake = replace(intake, grey=grey)
         name = layout.DEFAULT_SIGNATURE + (layout.TTA if wish.tta else "")
         outputs = await self._run(self._call(name, grey))
-        warned = image_warnings(grey, self.contract, size)
         told = self._told(intake, outputs, wish, warned, size)
         return told, await self._overlay(grey, told) if wish.overlay else None
 
@@ -164,18 +167,19 @@ class Desk:
         return has_map and self.facts.cam_centres is not None
 
 
-def read_upload(body: bytes, content_type: str) -> Intake:
+def read_upload(body: bytes, content_type: str, *, voi: bool = False) -> Intake:
     """The image of an upload.
 
     Args:
         body: The request's.
         content_type: Its header; "" for none.
+        voi: Apply a DICOM file's window, as the model's contract may say.
 
     Raises:
         RequestError: No file is in it (400), or it cannot be read (422).
     """
     try:
-        return read_intake(file_of(body, content_type))
+        return read_intake(file_of(body, content_type), voi=voi)
     except IntakeError as err:
         raise RequestError(f"not readable: {err}", 422) from err
 
@@ -204,7 +208,18 @@ def image_warnings(
         contract: The model's.
         source_shape: (rows, columns) of the file.
     """
-    return []
+    from dm_training import check
+
+    warnings_of = getattr(check, "warnings_of", None)
+    return [] if warnings_of is None else warnings_of(grey, contract, source_shape)
+
+
+def _prepared(
+    grey: np.ndarray, contract: InputContract
+) -> tuple[np.ndarray, list[str]]:
+    """The image for the model, and what its training images say of it."""
+    prepared = prepare(grey, contract)
+    return prepared, image_warnings(prepared, contract, grey.shape)
 
 
 def _contract_of(model: ServedModel) -> InputContract:

@@ -29,7 +29,7 @@ class Address(str):
         return str(self)
 
 
-def read(data):
+def read(data, voi):
     """The uploads' PNGs; one that is all black is said to be unsuitable."""
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None:

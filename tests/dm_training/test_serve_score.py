@@ -40,15 +40,17 @@ def client(tmp_path_factory):
 @pytest.fixture
 def arriving(monkeypatch):
     """What is read of uploads: their PNG, and the facts put into this."""
-    facts = {}
+    facts, windows = {}, []
 
-    def read(data):
+    def read(data, voi):
+        windows.append(voi)
         found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if found is None:
             raise IntakeError("no image")
         return Intake(found, **facts)
 
     monkeypatch.setattr(score, "read_intake", read)
+    monkeypatch.setattr(score, "windows", windows, raising=False)
     return facts
 
 
@@ -202,6 +204,14 @@ def test_warnings_reach_the_answer(client, arriving, monkeypatch):
     status, found = client.post("/score?overlay=0", served.png_of(LEVEL, (128, 96)))
     assert found["warnings"] == ["too dark"]
     assert seen == [((64, 48), 64, (128, 96))]
+
+
+def test_files_are_read_as_the_models_contract_says(client, arriving, monkeypatch):
+    desk = client.service.desk()
+    for voi in (False, True):
+        monkeypatch.setattr(desk, "contract", served.CONTRACT.replace(voi=voi))
+        assert client.post("/score?overlay=0", served.png_of(LEVEL))[0] == 200
+    assert score.windows == [False, True]
 
 
 def test_dicom_and_png_of_one_image_give_the_same_score(client, tmp_path):
