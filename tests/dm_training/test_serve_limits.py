@@ -152,6 +152,19 @@ def test_with_the_token_all_is_told_and_health_and_page_without(serve):
         assert client.send("GET", path)[0] == 200
 
 
+def test_the_pages_policy_allows_its_own_files_and_no_more(serve):
+    status, head, _ = serve().send("GET", "/")
+    given = dict(
+        part.split(maxsplit=1) for part in head["content-security-policy"].split("; ")
+    )
+    assert given["default-src"] == "'none'"
+    for name in ("script-src", "style-src", "connect-src"):
+        assert given[name] == "'self'"
+    for name in ("base-uri", "form-action", "frame-ancestors"):
+        assert given[name] == "'none'"
+    assert (status, head["x-frame-options"]) == (200, "DENY")
+
+
 @pytest.mark.parametrize(
     "host, status",
     [("127.0.0.1:8501", 200), ("LOCALHOST", 200), ("[::1]:9", 200), ("proxy.test", 200),
