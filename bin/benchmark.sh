@@ -3,9 +3,10 @@
 #
 #   bash bin/benchmark.sh [--out FILE.json] [--only PART ...] [--quick]
 #
-# Parts: input, training, inference, conversion, growth. Every comparison is a ratio in
-# one run; all data is synthetic. Writes FILE.json (default: benchmark.json) and a chart,
-# FILE.png, and prints a table: about 12 minutes on 2 cores. Let nothing else run.
+# Parts: input, training, inference, conversion, growth, prediction. Every comparison is
+# a ratio in one run; all data is synthetic. Writes FILE.json (default: benchmark.json)
+# and a chart, FILE.png, and prints a table: about 15 minutes on 2 cores. Let nothing
+# else run.
 # Programs that are compared against and are not installed are left out:
 # pip install ".[benchmark]" brings them (and torch, by itself, PyTorch).
 #

@@ -54,12 +54,30 @@ def run(arguments: argparse.Namespace) -> int:
     items = list_items(paths, arguments.split)
     key = PatientKey(arguments.patient_key)
     key.check()
-    predictor = _predictor(arguments, models, key)
+    return score_items(arguments, _predictor(arguments, models, key), items)
+
+
+def score_items(
+    arguments: argparse.Namespace, predictor: Predictor, items: list[Item]
+) -> int:
+    """All of a run but its start.
+
+    Args:
+        arguments: The command line.
+        predictor: Its models, loaded; `patient_key` is a `PatientKey`.
+        items: What to score.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        JournalError: An earlier run's lines cannot be gone on with.
+    """
     with _journal(arguments, predictor) as journal, _terminated_as_interrupted():
         told, rows = Told(), []
         try:
             for item, prediction in _predictions(
-                arguments, predictor, items, key, journal, told
+                arguments, predictor, items, journal, told
             ):
                 rows.append((item, prediction))
         except KeyboardInterrupt:
@@ -175,7 +193,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _predictions(
-    arguments, predictor, items: list[Item], key, journal, told: Told
+    arguments, predictor, items: list[Item], journal, told: Told
 ) -> Iterator[tuple[Item, Prediction]]:
     """One after another in order, from the journal or from the model."""
     from dm_training.desk_journal import identity
@@ -184,7 +202,7 @@ def _predictions(
     names = [identity(item) for item in items] if journal else [""] * len(items)
     done = journal.done if journal else {}
     if journal and journal.key:
-        journal.use_key(key.fingerprint)
+        journal.use_key(predictor.patient_key.fingerprint)
     todo = [item for item, name in zip(items, names, strict=True) if name not in done]
     told.earlier = len(items) - len(todo)
     results, write = predictor.results(todo), _writer(arguments, predictor, told)
@@ -193,7 +211,7 @@ def _predictions(
             prediction = done.get(name)
             if prediction is None:
                 prediction = write(next(results))
-                _note(journal, name, prediction, key)
+                _note(journal, name, prediction, predictor.patient_key)
             told.counts[prediction.status] += 1
             screen.show(prediction)
             yield item, prediction

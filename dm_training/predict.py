@@ -33,7 +33,7 @@ LEVELS = ("image", "breast", "patient")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is as the module says."""
-    arguments = _parser().parse_args(argv)
+    arguments = parse(argv)
     from dm_models.layer_files import ModelFileError
     from dm_preprocess.tables import TableError
     from dm_training.desk_journal import JournalError
@@ -49,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as err:
         print(f"error: {err}", file=sys.stderr)
         return 1
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line as `desk_run` takes it."""
+    return _parser().parse_args(argv)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,10 +3,10 @@
     python -m dm_training.benchmark --out benchmark.json
 
 Every comparison is a ratio within one run, since a machine's speed drifts: candidates
-take turns. Parts: input (augmented batches), training, inference, conversion and growth
-(memory and time with more images and processes). All data is synthetic, in a temporary
-folder. Writes the figures as JSON and a chart beside it, and prints a table. What is
-not installed is left out, and said.
+take turns. Parts: input (augmented batches), training, inference, conversion, growth
+(memory and time with more images and processes) and prediction (`dm-predict`). All data
+is synthetic, in a temporary folder. Writes the figures as JSON and a chart beside it,
+and prints a table. What is not installed is left out, and said.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMAT = 1
 PARTS = {
     "input": "input_speed", "training": "training_speed",
     "inference": "inference_speed", "conversion": "conversion_speed",
-    "growth": "growth",
+    "growth": "growth", "prediction": "prediction_speed",
 }  # fmt: skip
 
 
