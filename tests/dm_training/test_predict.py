@@ -240,30 +240,30 @@ def test_a_wrong_command_line_is_status_2(
 def test_a_rerun_takes_what_is_done_and_tries_again_what_failed(
     scorer, scans, tmp_path, monkeypatch, capsys
 ):
-    """A run that is broken off after five images, of which one is damaged."""
-    out = tmp_path / "s.csv"
-    good = (scans / "P1_L_CC.png").read_bytes()
-    (scans / "P1_L_CC.png").write_bytes(b"damaged")
-    plain = scorer.scores
+    """A run that is broken off after six images, of which one was out of reach."""
+    out, plain = tmp_path / "s.csv", scorer.scores
 
     def broken_off(prepared, *, flips):
         if len(scorer.batches) == 2:
             raise KeyboardInterrupt
         return plain(prepared, flips=flips)
 
-    monkeypatch.setattr(scorer, "scores", broken_off)
+    def out_of_reach(source, **options):
+        if "P1_L_CC" in str(source):
+            raise OSError(5, "Input/output error")
+        return read_intake(source, **options)
+
     command = (scans, "--out", out, "--batch-size", "3")
-    assert run(*command) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(scorer, "scores", broken_off)
+        patch.setattr(desk_stream, "read_intake", out_of_reach)
+        assert run(*command) == 1
     assert "interrupted: 6 of 8 images are done and kept" in capsys.readouterr().err
     assert not out.exists() and journal_path(out).exists()
-    (scans / "P1_L_CC.png").write_bytes(good)
-    monkeypatch.setattr(scorer, "scores", plain)
     scorer.batches.clear()
     assert run(*command) == 0
     assert "5 image(s) are done already" in capsys.readouterr().err
-    assert (
-        sum(shape[0] for shape in scorer.batches) == 3
-    )  # the damaged one and the rest
+    assert sum(shape[0] for shape in scorer.batches) == 3  # that one and the rest
     assert not journal_path(out).exists()
     assert run(scans, "--out", tmp_path / "whole.csv") == 0
     assert out.read_text() == (tmp_path / "whole.csv").read_text()
