@@ -143,7 +143,9 @@ def plot_operating_point(
         return save(canvas, path)
 
 
-def plot_losses(histories: Mapping[str, pd.DataFrame], path: str | os.PathLike) -> Path:
+def plot_losses(
+    histories: Mapping[str, pd.DataFrame], path: str | os.PathLike
+) -> Path:
     """Training and validation loss of two or more trainings, on the same axes.
 
     Args:

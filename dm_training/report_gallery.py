@@ -62,7 +62,8 @@ def render_gallery(gallery: Gallery, name: str) -> str:
     overlays, kinds = _overlays(gallery), _first_seen(i.kind for i in gallery.items)
     numbers = _numeric_facts(gallery)
     items = "".join(
-        _item(item, overlays, kinds.index(item.kind), numbers) for item in gallery.items
+        _item(item, overlays, kinds.index(item.kind), numbers)
+        for item in gallery.items
     )
     caption = f"<p>{escape(gallery.caption)}</p>" if gallery.caption else ""
     label = escape(gallery.caption or "gallery")

@@ -112,10 +112,8 @@ def _unnamed(scale, name: str) -> Path | None:
 
 def _write_commands(plan, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    head = (
-        "# Run in this folder; bin/ is the project's, python its environment's.\n"
-        "# Flags of a second attempt (--resume, --overwrite) are not shown.\n"
-    )
+    head = ("# Run in this folder; bin/ is the project's, python its environment's.\n"
+            "# Flags of a second attempt (--resume, --overwrite) are not shown.\n")
     (out / "commands.txt").write_text(f"{head}{commands(plan)}\n", encoding="utf-8")
 
 

@@ -45,7 +45,7 @@ def rehearse(row: str, *, size: tuple[int, int], patch_size: int, seed: int) -> 
         optimizer=keras.optimizers.Adam(rate), loss="sparse_categorical_crossentropy",
         run_eagerly=keras.backend.backend() == "tensorflow", jit_compile="auto",
     )  # fmt: skip
-    height, width = size if classes == 2 else (patch_size, patch_size)
+    height, width = (size if classes == 2 else (patch_size, patch_size))
     rng = np.random.default_rng(seed)
     grey = rng.uniform(0, _FULL_SCALE, (_BATCH, height, width, 1)).astype(np.float32)
     first = next(w for w in model.trainable_weights if len(w.shape) == 4)

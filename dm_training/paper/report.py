@@ -157,12 +157,8 @@ def _splits(results: Results) -> Section:
 
 def _time(results: Results) -> Section:
     lines = [
-        [
-            name,
-            f"{one.status}; {one.why}" if one.why else one.status,
-            f"{one.seconds:,.0f}",
-            f"{one.cpu_seconds:,.0f}",
-        ]
+        [name, f"{one.status}; {one.why}" if one.why else one.status,
+         f"{one.seconds:,.0f}", f"{one.cpu_seconds:,.0f}"]
         for name, one in results.outcomes.items()
     ]
     done = [o for o in results.outcomes.values() if o.status == DONE]
