@@ -11,22 +11,36 @@ from pathlib import Path
 
 import numpy as np
 
+from dm_models.inputs import InputContract
 from dm_preprocess import dicom, images
 from dm_training.image_store import ImageStore
 from dm_training.samples import Samples
+from dm_training.scorers import prepare
 
 
 class FileStore(ImageStore):
-    """Pixels of files of any format, read and fitted to a contract's size once."""
+    """Pixels of files of any format, read and prepared for a model when asked for.
 
-    def __init__(self, arrays: list[np.ndarray]):
-        self.paths = [""] * len(arrays)
-        self.height, self.width = arrays[0].shape if arrays else (None, None)
-        self._pixels = arrays
+    Nothing is held, however many files there are; four flips read each four times.
+    """
+
+    def __init__(self, samples: Samples, contract: InputContract):
+        self.paths, self.contract = samples.paths, contract
+        self.height, self.width, self.fit = contract.height, contract.width, None
+        self._pixels = self._cache = None
+        if contract.height is None and self.paths:
+            self.height, self.width = self._decode(self.paths[0]).shape
+
+    def _decode(self, path: str) -> np.ndarray:
+        return prepare(read_grey(path, voi=self.contract.voi), self.contract)
 
 
-def read_grey(path: str | Path) -> np.ndarray:
+def read_grey(path: str | Path, *, voi: bool = False) -> np.ndarray:
     """The raw grey levels of a DICOM, PNG, TIFF, PGM or JPEG file.
+
+    Args:
+        path: The file.
+        voi: Apply a DICOM file's window.
 
     Returns:
         uint16 (H, W), 0 dark, 65535 the top of the stored range.
@@ -34,45 +48,42 @@ def read_grey(path: str | Path) -> np.ndarray:
     Raises:
         DicomError, ImageError: Naming file and tag.
     """
-    with open(path, "rb") as file:
-        is_dicom = file.read(132)[128:] == b"DICM"
-    if is_dicom or Path(path).suffix.lower() in (".dcm", ".dicom"):
-        read = dicom.read_dicom(path)
+    if dicom.is_dicom(path):
+        read = dicom.read_dicom(path, voi=voi)
         return images.to_u16(read.pixels, read.bits_stored)
     stored, bits = images.read_gray(path)
     return images.to_u16(stored, bits)
 
 
-def readable(samples: Samples, contract):
+def readable(samples: Samples, contract: InputContract):
     """Open what can be read; name what cannot.
 
     Args:
         samples: Rows of a table, or files of any format.
-        contract: The model's; its size and fit are applied to files that are not of
-            that size.
+        contract: The model's, by which files are prepared.
 
     Returns:
         (store, samples that can be read, [(image_id, reason), ...]).
     """
-    paths = [Path(path) for path in samples.paths]
-    if samples.has_patients and all(p.suffix.lower() == ".png" for p in paths):
-        whole = [_is_whole_png(path) for path in paths]
-        left = _kept(samples, np.flatnonzero(whole))
-        lost = samples.frame["image_id"][~np.asarray(whole)]
-        store = ImageStore(
-            left, height=contract.height, width=contract.width, fit=contract.fit
-        )
-        return store, left, [(name, "no whole PNG file") for name in lost]
-    arrays, failed, kept = [], [], []
-    for at, path in enumerate(samples.paths):
-        try:
-            image = read_grey(path)
-        except (ValueError, OSError) as err:
-            failed.append((samples.frame["image_id"].iloc[at], str(err)))
-        else:
-            kept.append(at)
-            arrays.append(_fitted(image, contract))
-    return FileStore(arrays), _kept(samples, kept), failed
+    ids = samples.frame["image_id"].tolist()
+    tabled = samples.has_patients
+    if tabled and all(path.lower().endswith(".png") for path in samples.paths):
+        reasons = ["" if _is_whole_png(Path(path)) else "no whole PNG file"
+                   for path in samples.paths]  # fmt: skip
+    else:
+        reasons = [_unreadable(path, contract) for path in samples.paths]
+    left = _kept(samples, [at for at, reason in enumerate(reasons) if not reason])
+    failed = [pair for pair in zip(ids, reasons, strict=True) if pair[1]]
+    return FileStore(left, contract), left, failed
+
+
+def _unreadable(path: str, contract: InputContract) -> str:
+    """Why a file cannot be read; "" where it can."""
+    try:
+        read_grey(path, voi=contract.voi)
+    except (ValueError, OSError) as err:
+        return str(err)
+    return ""
 
 
 def _kept(samples: Samples, rows) -> Samples:
@@ -88,9 +99,3 @@ def _is_whole_png(path: Path) -> bool:
         begin = file.read(8)
         file.seek(-8, 2)
         return begin == b"\x89PNG\r\n\x1a\n" and file.read(4) == b"IEND"
-
-
-def _fitted(image: np.ndarray, contract) -> np.ndarray:
-    if contract.height is None or image.shape == (contract.height, contract.width):
-        return image
-    return images.fit(image, contract.height, contract.width, mode=contract.fit)[0]
