@@ -51,7 +51,7 @@ predict() { # 1: some images could not be read and are listed; the rest goes on
     local code=0 written="$1"
     shift
     if [ ${#overwrite[@]} -gt 0 ]; then rm -f "$written"; fi
-    dm_python -m dm_training.predict "$model" "$images" --split "$split" \
+    dm_python -m dm_training.predict "$model" "$images" --split "$split" --level image \
         --batch-size "${BATCH_SIZE:-8}" --out "$written" "${overwrite[@]}" "$@" \
         || code=$?
     if [ "$code" -gt 1 ]; then exit "$code"; fi

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Scores images with a whole-image model: DICOM, PNG, TIFF or PGM files, folders, tables.
 #
-#   bash bin/11_predict.sh MODEL OUT.csv PATH... [--tta] [--split all]
+#   bash bin/11_predict.sh MODEL OUT.csv PATH... [--tta] [--split all] [--overlay DIR]
 #
 # FLAGS go to python -m dm_training.predict (--help lists them). Writes OUT.csv, one line
-# an image; a file that cannot be read is named and the exit status is 1.
+# an image, and beside it OUT_breast.csv and OUT_patient.csv where ids are known; a file
+# that gets no score is named and the exit status is 1. A run that was broken off goes on
+# when the same command is given again.
 set -euo pipefail
 source "$(dirname "$0")/_env.sh"
 case "${1:-}" in -h | --help) dm_help "$0"; exit 0 ;; esac

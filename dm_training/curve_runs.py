@@ -69,7 +69,7 @@ class CurveRun:
         python = [sys.executable, "-m"]
         if not self.women:
             return [*python, "dm_training.predict", str(self.model_file),
-                    str(self.table), "--split", "test", "--out",
+                    str(self.table), "--split", "test", "--level", "image", "--out",
                     str(self.out / "predictions_test.csv")]  # fmt: skip
         table = [str(self.table)] * 3
         mean = []
