@@ -22,8 +22,8 @@ from dm_preprocess.resizing import area_weights, resize_area, resize_nearest
 __all__ = [
     "FITS", "U16_MAX", "Geometry", "ImageError", "area_weights", "auto_level",
     "breast_box", "breast_mask", "fit", "mask_box", "read_gray", "read_mask_png",
-    "read_png", "resize_area", "resize_nearest", "to_u16", "write_mask_png",
-    "write_png",
+    "read_png", "resize_area", "resize_nearest", "small_breast_mask", "to_u16",
+    "write_mask_png", "write_png",
 ]  # fmt: skip
 U16_MAX = 65535
 FITS = ("squash", "pad")
@@ -161,6 +161,18 @@ def fit(
 def breast_mask(image: np.ndarray) -> np.ndarray:
     """Where the breast is: the largest bright region, film labels left out.
 
+    Args:
+        image: uint16 (H, W), bright tissue on dark air.
+
+    Returns:
+        bool (H, W); all False where the image is constant.
+    """
+    return resize_nearest(small_breast_mask(image), *image.shape)
+
+
+def small_breast_mask(image: np.ndarray) -> np.ndarray:
+    """`breast_mask` on a copy of at most 256 pixels a side, where it is found.
+
     Otsu's threshold between air and tissue on a small copy of the image, lowered to
     a quarter so that the thin skin line stays, opened so that labels come off, and the
     largest connected region of what remains.
@@ -169,7 +181,8 @@ def breast_mask(image: np.ndarray) -> np.ndarray:
         image: uint16 (H, W), bright tissue on dark air.
 
     Returns:
-        bool (H, W); all False where the image is constant.
+        bool (h, w), as many pixels as the copy has; all False where the image is
+        constant.
     """
     from scipy import ndimage
     from skimage.filters import threshold_otsu
@@ -183,7 +196,7 @@ def breast_mask(image: np.ndarray) -> np.ndarray:
     bright = small > floor + (level - floor) / 4
     opened = ndimage.binary_opening(bright, iterations=2)
     largest = _largest_region(opened if opened.any() else bright)
-    return resize_nearest(ndimage.binary_fill_holes(largest), *image.shape)
+    return ndimage.binary_fill_holes(largest)
 
 
 def breast_box(image: np.ndarray) -> tuple[int, int, int, int]:

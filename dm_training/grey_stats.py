@@ -4,23 +4,33 @@ Low scores on one's own images nearly always come from their preparation: depth,
 polarity, border or size. So a model's contract carries these statistics of its training
 images, `measure`, and `compare` holds any image to them. Grey levels are on the 0-255
 scale of the network's contract, 16-bit levels times 255/65535.
+
+What is allowed reaches beyond the training images' 1 % and 99 % quantiles: by how far
+these may be off themselves, being of a sample (1.5 times the standard error of a normal
+distribution's quantile, with the bias of a small sample's), and by a slack besides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
-from dm_preprocess.images import breast_mask
+from dm_preprocess.images import U16_MAX, mask_box, small_breast_mask
 
 FORMAT = 1
 FULL_SCALE = 255 / 65535
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 BACKGROUND_LEVEL = 2.0  # of 255: at most this is air
 LOW, HIGH = 0.01, 0.99  # the range is made of these quantiles over the images
+FEW = 50  # training images: below, a range says little of its ends
 _LEVELS = 65536
+_NORMAL = NormalDist()
+# Density of the normal distribution at its 99 % quantile: the standard error of that
+# quantile, of n draws, is sqrt(0.99 * 0.01 / n) / density, in standard deviations.
+_ERROR_AT_END = (HIGH * LOW) ** 0.5 / _NORMAL.pdf(_NORMAL.inv_cdf(HIGH))
 
 
 @dataclass(frozen=True)
@@ -29,15 +39,19 @@ class Statistic:
 
     Attributes:
         title: For people.
-        floor: Allowed beyond the range whatever its width, in the statistic's unit;
-            a quarter of the range's width is allowed besides.
+        floor: Allowed beyond the range whatever its width, in the statistic's unit,
+            and more of it where the range rests on few images.
+        share: Of the range's width, allowed where that is more than the floor.
         factors: Where given, the lower end divided and the upper end multiplied by
             these is allowed instead; None leaves that end open.
+        least_images: A range of fewer training images is not used.
     """
 
     title: str
     floor: float = 0.0
+    share: float = 0.25
     factors: tuple[float | None, float | None] | None = None
+    least_images: int = 1
 
 
 # Aspect: films are up to twice as tall as the working size they are squashed to, but
@@ -49,11 +63,16 @@ STATISTICS = {
     "background_share": Statistic("share of air", 0.05),
     "breast_share": Statistic("share of breast", 0.05),
     "corner_minus_centre": Statistic("corners minus centre", 8.0),
+    "breast_rows": Statistic("rows with breast", 0.02, share=0.05),
+    "breast_cols": Statistic("columns with breast", 0.02, share=0.05),
+    "stretched": Statistic("0 and 65535 both used", 0.5, least_images=100),
     "levels": Statistic("grey levels used", factors=(4.0, None)),
     "height": Statistic("height", factors=(1.1, None)),
     "width": Statistic("width", factors=(1.1, None)),
     "aspect": Statistic("height / width", factors=(1.2, 2.0)),
 }
+# Models of earlier versions do not carry these.
+LATER_STATISTICS = ("breast_rows", "breast_cols", "stretched")
 GREY_STATISTICS = tuple(
     name for name in STATISTICS if name not in ("levels", "height", "width", "aspect")
 )
@@ -71,12 +90,15 @@ class Excess:
         name: A key of `STATISTICS`.
         value: The image's.
         low, high: The training range: the 1 % and 99 % quantiles over its images.
+        least, most: What is allowed.
     """
 
     name: str
     value: float
     low: float
     high: float
+    least: float
+    most: float
 
     @property
     def by(self) -> float:
@@ -138,7 +160,7 @@ def image_statistics(
     height, width = source_shape or image.shape
     return {
         **_level_statistics(image),
-        "breast_share": float(breast_mask(image).mean()),
+        **_breast_statistics(image),
         "corner_minus_centre": _corner_minus_centre(image),
         "height": float(height),
         "width": float(width),
@@ -159,7 +181,8 @@ def has_statistics(stored: Mapping | None) -> bool:
             f"grey statistics of format {stored.get('format')!r} are not known; this "
             f"version reads {FORMAT}"
         )
-    missing = [name for name in STATISTICS if name not in stored["statistics"]]
+    needed = [name for name in STATISTICS if name not in LATER_STATISTICS]
+    missing = [name for name in needed if name not in stored["statistics"]]
     if missing:
         raise GreyStatsError(f"grey statistics lack {', '.join(missing)}")
     return True
@@ -176,25 +199,63 @@ def compare(row: Mapping[str, float], stored: Mapping) -> list[Excess]:
         One `Excess` a statistic that is out of range, in the order of `STATISTICS`.
     """
     found = []
-    for name in STATISTICS:
-        low, high = (stored["statistics"][name][end] for end in ("low", "high"))
-        least, most = allowed(name, low, high)
+    for name in names_in(stored):
+        trained = stored["statistics"][name]
+        least, most = allowed(name, trained, stored["images"])
         if not least <= row[name] <= most:
-            found.append(Excess(name, float(row[name]), low, high))
+            low, high = trained["low"], trained["high"]
+            found.append(Excess(name, float(row[name]), low, high, least, most))
     return found
 
 
-def allowed(name: str, low: float, high: float) -> tuple[float, float]:
-    """The least and the largest value of a statistic that is not called unusual."""
+def names_in(stored: Mapping) -> list[str]:
+    """The statistics that a model carries and that are compared, in order."""
+    return [
+        name
+        for name, statistic in STATISTICS.items()
+        if name in stored["statistics"] and stored["images"] >= statistic.least_images
+    ]
+
+
+def allowed(
+    name: str, trained: Mapping[str, float], images: int
+) -> tuple[float, float]:
+    """The least and the largest value of a statistic that is not called unusual.
+
+    Args:
+        name: A key of `STATISTICS`.
+        trained: Its low, median and high over the training images.
+        images: How many these were.
+    """
+    low, median, high = (trained[end] for end in ("low", "median", "high"))
     statistic = STATISTICS[name]
-    if statistic.factors is None:
-        slack = max(statistic.floor, (high - low) / 4)
-        return low - slack, high + slack
-    below, above = statistic.factors
+    if statistic.factors is not None:
+        below, above = statistic.factors
+        return (
+            -np.inf if below is None else low / below,
+            np.inf if above is None else high * above,
+        )
+    floor = statistic.floor * (1 + 10 / images)
+    slack = max(floor, statistic.share * (high - low))
+    further = _further(images)
     return (
-        -np.inf if below is None else low / below,
-        np.inf if above is None else high * above,
+        low - slack - further * (median - low),
+        high + slack + further * (high - median),
     )
+
+
+def _further(images: int) -> float:
+    """How much farther than the sample's a population's end may lie.
+
+    Returns:
+        A share of the distance from the median to the sample's end.
+    """
+    order = HIGH * (images - 1) + 1  # of which image a quantile is, by interpolation
+    seen = _NORMAL.inv_cdf((order - 0.375) / (images + 0.25))  # where it is expected
+    if seen <= 0:  # one image: its range has no width
+        return 0.0
+    reach = _NORMAL.inv_cdf(HIGH) + 1.5 * _ERROR_AT_END / images**0.5
+    return max(0.0, reach / seen - 1)
 
 
 def _level_statistics(image: np.ndarray) -> dict[str, float]:
@@ -209,6 +270,18 @@ def _level_statistics(image: np.ndarray) -> dict[str, float]:
         "mean": float(counts @ np.arange(_LEVELS) / image.size * FULL_SCALE),
         "background_share": float(reached[last_of_air] / image.size),
         "levels": float(np.count_nonzero(counts)),
+        "stretched": float(bool(counts[0] and counts[U16_MAX])),
+    }
+
+
+def _breast_statistics(image: np.ndarray) -> dict[str, float]:
+    """How much of the image is breast, and of how many rows and columns it takes."""
+    mask = small_breast_mask(image)
+    row0, col0, row1, col1 = mask_box(mask) or (0, 0, *mask.shape)
+    return {
+        "breast_share": float(mask.mean()),
+        "breast_rows": (row1 - row0) / mask.shape[0],
+        "breast_cols": (col1 - col0) / mask.shape[1],
     }
 
 

@@ -197,14 +197,17 @@ def _with_statistics(session: Session, contract: InputContract) -> InputContract
     """How the training images were made, and what they look like, for dm-check."""
     contract = with_preparation(contract, session.samples, session.run.say)
     store = session.stores["train"]
-    step = max(1, len(store.paths) // _STATISTICS_IMAGES)
-    measured = grey_stats.measure(
-        store.read(i) for i in range(0, len(store.paths), step)
-    )
+    measured = grey_stats.measure(store.read(i) for i in _spread(len(store.paths)))
     return contract.replace(
         fit=_fit_of(session.samples["train"]),
         grey_stats={**(contract.grey_stats or {}), **measured},
     )
+
+
+def _spread(count: int) -> list[int]:
+    """Which images to measure: every other one of a table may be of one view alone."""
+    drawn = np.random.default_rng(0).permutation(count)[:_STATISTICS_IMAGES]
+    return sorted(int(i) for i in drawn)
 
 
 def _fit_of(samples: Samples) -> str:

@@ -93,6 +93,52 @@ def test_what_is_no_grey_image_is_refused(image):
         image_statistics(image)
 
 
+def test_the_breasts_extent_and_a_stretched_range_are_measured():
+    image = np.zeros((40, 40), np.uint16)
+    image[10:30, :24] = 50000  # half of the rows, 24 of 40 columns
+    row = image_statistics(image)
+    assert row["breast_rows"] == pytest.approx(0.5, abs=0.05)
+    assert row["breast_cols"] == pytest.approx(0.6, abs=0.05)
+    assert row["stretched"] == 0
+    image[12, 12] = 65535
+    assert image_statistics(image)["stretched"] == 1
+
+
+def test_a_model_of_an_earlier_version_is_compared_by_what_it_carries(stored):
+    older = {n: v for n, v in stored["statistics"].items()
+             if n not in grey_stats.LATER_STATISTICS}  # fmt: skip
+    older = {**stored, "statistics": older}
+    assert grey_stats.has_statistics(older)
+    assert set(grey_stats.names_in(older)) == set(older["statistics"])
+    found = {e.name for e in compare(image_statistics(65535 - film(99)), older)}
+    assert "corner_minus_centre" in found and "breast_cols" not in found
+
+
+@pytest.mark.parametrize("count", [20, 60, 200, 2000])
+def test_what_is_allowed_holds_the_populations_own_ends_nearly_always(count):
+    """Normal draws, no slack: the range's end lies beyond the true 99 % quantile."""
+    rng = np.random.default_rng(count)
+    statistic = grey_stats.Statistic("x", floor=0.0, share=0.0)
+    held = 0
+    for _ in range(300):
+        trained = grey_stats.summary(rng.normal(0, 1, count).tolist())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(grey_stats.STATISTICS, "mean", statistic)
+            least, most = grey_stats.allowed("mean", trained, count)
+        held += least <= -2.326 and most >= 2.326
+    assert held >= 0.75 * 300
+
+
+def test_a_range_of_few_images_is_the_wider_the_fewer_they_are():
+    trained = {"low": 10.0, "median": 20.0, "high": 40.0}
+    widths = [np.diff(grey_stats.allowed("mean", trained, n)) for n in (1000, 200, 20)]
+    assert widths == sorted(widths)
+    least, most = grey_stats.allowed("mean", trained, 200)
+    assert most - 40 > 10 - least  # the longer tail is the less certain one
+    one = {"low": 20.0, "median": 20.0, "high": 20.0}
+    assert grey_stats.allowed("mean", one, 1) == (20 - 44, 20 + 44)  # 4 x (1 + 10)
+
+
 def test_no_image_at_all_is_refused():
     with pytest.raises(GreyStatsError, match="at least one image"):
         measure([])
