@@ -80,3 +80,14 @@ def test_a_patch_classifier_of_keras_2_is_built_upon(tmp_path):
             strict=True,
         ):
             np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("count", [7, 200, 400, 408, 1200])
+def test_images_measured_for_dm_check_are_not_of_one_view_alone(count):
+    """Tables hold CC and MLO by turns: every second row would be CC alone."""
+    from dm_training.starting_models import _spread
+
+    drawn = _spread(count)
+    assert len(set(drawn)) == min(count, 200) and max(drawn) < count
+    odd = sum(at % 2 for at in drawn) / len(drawn)
+    assert 0.35 < odd < 0.65
