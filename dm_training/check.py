@@ -34,17 +34,17 @@ from dm_training.check_rules import (
 
 if TYPE_CHECKING:
     from dm_models.inputs import InputContract
-    from dm_training.samples import Samples
+    from dm_training.desk_paths import Item
 
 __all__ = [
-    "Checked", "check_image", "check_prepared", "check_samples", "main",
+    "Checked", "check_image", "check_prepared", "check_files", "main",
     "read_contract_with_stats", "warnings_of",
 ]  # fmt: skip
 BEST = "best.keras"
 
 
-def check_samples(
-    samples: Samples, contract: InputContract, *, jobs: int = -1
+def check_files(
+    items: Sequence[Item], contract: InputContract, *, jobs: int = -1
 ) -> tuple[list[Checked], list[tuple[str, str]]]:
     """Check files one by one; no more than a few are in memory at a time.
 
@@ -56,12 +56,11 @@ def check_samples(
 
     from dm_training.intake import read_intake
 
-    todo = list(zip(samples.frame["image_id"], samples.paths, strict=True))
     parallel = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
-    work = parallel(delayed(_check_file)(read_intake, *item, contract) for item in todo)
+    work = parallel(delayed(_check_file)(read_intake, one, contract) for one in items)
     checked, failed = [], []
-    quiet = len(todo) < 20 or None  # None: where the output is no terminal
-    for result in tqdm(work, total=len(todo), desc="check", unit="image",
+    quiet = len(items) < 20 or None  # None: where the output is no terminal
+    for result in tqdm(work, total=len(items), desc="check", unit="image",
                        disable=quiet):  # fmt: skip
         (checked if isinstance(result, Checked) else failed).append(result)
     return checked, failed
@@ -116,18 +115,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0, 1 or 2 as the module says."""
     arguments = _parser().parse_args(argv)
     from dm_models.weights import ModelFileError
+    from dm_training.desk_paths import list_items
     from dm_training.samples import SamplesError
-    from dm_training.scoring import samples_of_paths
 
     out = arguments.out
     if out and out.exists() and (not arguments.overwrite or not out.is_file()):
         return _refused(f"--out {out}: exists already (--overwrite replaces a file)")
     try:
         contract = read_contract_with_stats(arguments.model)
-        samples = samples_of_paths(arguments.paths, arguments.split)
+        items = list_items(arguments.paths, arguments.split)
     except (ModelFileError, SamplesError, tables.TableError) as err:
         return _refused(str(err))
-    checked, failed = check_samples(samples, contract, jobs=arguments.jobs)
+    checked, failed = check_files(items, contract, jobs=arguments.jobs)
     for image_id, reason in failed:
         print(f"failed: {image_id}: {reason}", file=sys.stderr)
     try:
@@ -177,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("model", help="a .keras or .h5 of this project, a run folder, or a SavedModel")
-    add("paths", nargs="+", help="images.csv, a folder, or image files")
+    add("paths", nargs="+", help="images.csv, folders, image files: any mixture")
     add("--split", default="all", choices=(*tables.SPLITS, "all"),
         help="rows of a table to check (default: all)")  # fmt: skip
     add("--json", action=argparse.BooleanOptionalAction, default=False,
@@ -189,13 +188,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_file(read, image_id: str, path: str, contract) -> Checked | tuple[str, str]:
+def _check_file(read, item: Item, contract) -> Checked | tuple[str, str]:
     try:
-        intake = read(path, voi=contract.voi)
+        intake = read(item.path, voi=contract.voi)
     except (ValueError, OSError) as err:
-        return image_id, str(err)
+        return item.image_id, str(err)
     notes = (*intake.unsuitable, *intake.notes)
-    return check_image(intake.grey, contract, image_id, notes)
+    return check_image(intake.grey, contract, item.image_id, notes)
 
 
 if __name__ == "__main__":
