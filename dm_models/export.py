@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from dm_models import export_check, model_card, onnx_export, serving_files
 from dm_models import saved_model_layout as layout
 from dm_models.decision import FLIPS, Decision, read_decision, store_decision
-from dm_models.inputs import InputContract
+from dm_models.inputs import ContractError, InputContract
 from dm_models.saved_model_writer import (
     ExportError,
     by_flips,
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         source = _opened(arguments)
         differences = _export_all(source, targets, arguments)
         server = _serving_files(arguments)
-    except (ModelFileError, WeightsError, ExportError) as error:
+    except (ModelFileError, WeightsError, ContractError, ExportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     wrong = [name for name, (value, limit) in differences.items() if not value <= limit]

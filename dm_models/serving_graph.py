@@ -42,6 +42,9 @@ class ServingGraph:
         version: What `model_version` says.
         cam: The layer of `grad_cam.cam_layer`; None for no `grad_cam`.
 
+    Raises:
+        ContractError: The contract names another number of classes than the net has.
+
     Attributes:
         signatures: Name -> tf.function of one named tensor.
         net: tf.function of the bare net.

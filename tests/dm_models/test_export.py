@@ -168,3 +168,14 @@ def test_a_bad_model_is_status_2_and_writes_nothing(tmp_path, capsys):
     assert main([str(tmp_path / "bad.keras"), "--out", str(out)]) == 2
     assert "bad.keras: not a .keras file" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_contract_that_names_other_classes_than_the_net_has_is_status_2(
+    tiny, tmp_path, capsys
+):
+    wrong = small_contract(class_names=("a", "b", "c"))
+    path = save_model(tiny, tmp_path / "m.keras", wrong)
+    assert main([str(path), "--out", str(tmp_path / "sm")]) == 2
+    said = capsys.readouterr().err
+    assert "class_names must name the net's 2 outputs, received a, b, c" in said
+    assert [each.name for each in tmp_path.iterdir()] == ["m.keras"]
