@@ -16,6 +16,7 @@ import numpy as np
 
 from dm_models import saved_model_layout as layout
 from dm_models.inputs import ContractError, InputContract
+from dm_training.check_rules import warnings_of
 from dm_training.desk_overlays import caption_lines, overlay_png, shape_to_show
 from dm_training.image_maps import GRAD_CAM, ImageMap, resized_centres
 from dm_training.intake import Intake, IntakeError, read_intake
@@ -198,28 +199,12 @@ def answer_of(told: Judgement, overlay: bytes | None, began: float) -> dict:
     return {**body, "purpose": RESEARCH}
 
 
-def image_warnings(
-    grey: np.ndarray, contract: InputContract, source_shape: tuple[int, int]
-) -> list[str]:
-    """What of an image lies outside of the training images' range, in words.
-
-    Args:
-        grey: uint16 (H, W), as `prepare` gives it.
-        contract: The model's.
-        source_shape: (rows, columns) of the file.
-    """
-    from dm_training import check
-
-    warnings_of = getattr(check, "warnings_of", None)
-    return [] if warnings_of is None else warnings_of(grey, contract, source_shape)
-
-
 def _prepared(
     grey: np.ndarray, contract: InputContract
 ) -> tuple[np.ndarray, list[str]]:
     """The image for the model, and what its training images say of it."""
     prepared = prepare(grey, contract)
-    return prepared, image_warnings(prepared, contract, grey.shape)
+    return prepared, warnings_of(prepared, contract, grey.shape)
 
 
 def _contract_of(model: ServedModel) -> InputContract:

@@ -53,7 +53,7 @@ def model(tmp_path_factory):
 def page(model, browser, monkeypatch, request):
     """Open the page of a server with these options; gives what drives it."""
     monkeypatch.setattr(score, "read_intake", read)
-    monkeypatch.setattr(score, "image_warnings", lambda *_: ["darker than usual"])
+    monkeypatch.setattr(score, "warnings_of", lambda *_: ["darker than usual"])
     options = getattr(request, "param", {})
     service = Service(model, Limits(max_body=200_000))
     hosts = ("127.0.0.1",)

@@ -200,7 +200,7 @@ def test_warnings_reach_the_answer(client, arriving, monkeypatch):
         seen.append((grey.shape, contract.height, source_shape))
         return ["too dark"]
 
-    monkeypatch.setattr(score, "image_warnings", warned)
+    monkeypatch.setattr(score, "warnings_of", warned)
     status, found = client.post("/score?overlay=0", served.png_of(LEVEL, (128, 96)))
     assert found["warnings"] == ["too dark"]
     assert seen == [((64, 48), 64, (128, 96))]
