@@ -221,14 +221,11 @@ def _patient(
 
 def _prepared(read: dict[bool, Intake], contracts) -> tuple[tuple, list[str]]:
     """The image for each model, and what the first one's training images say of it."""
-    from dm_training import check
+    from dm_training.check_rules import warnings_of
     from dm_training.scorers import prepare
 
     greys = [read[contract.voi].grey for contract in contracts]
     prepared = tuple(map(prepare, greys, contracts))
-    warnings_of = getattr(check, "warnings_of", None)
-    if warnings_of is None:
-        return prepared, []
     return prepared, warnings_of(prepared[0], contracts[0], greys[0].shape)
 
 

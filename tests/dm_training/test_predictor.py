@@ -201,3 +201,17 @@ def test_no_fixed_size_is_asked_of_an_image_that_has_the_models(scored_by, tmp_p
     scorer = MeanScorer(contract())
     scored_by(scorer).predict(path)
     assert scorer.batches == [(1, *SIZE, 1)]
+
+
+def test_an_image_unlike_the_training_images_is_noted_with_its_score(
+    scored_by, tmp_path
+):
+    from dm_preprocess.images import read_png, write_png
+    from dm_training import grey_stats
+
+    paths = write_images(tmp_path, 8, seed=3)
+    stats = grey_stats.measure(read_png(path) for path in paths)
+    predictor = scored_by(MeanScorer(contract(grey_stats=stats)))
+    assert predictor.predict(paths[3]).notes == ()
+    found = predictor.predict(write_png(tmp_path / "x.png", read_png(paths[3]) // 64))
+    assert found.status == "scored" and found.notes
