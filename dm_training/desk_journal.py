@@ -62,6 +62,7 @@ class Journal:
     Attributes:
         done: Identity -> prediction, of what need not be scored again.
         key: Fingerprint of the key that hashed ids in it; "" where none did.
+        resumed: Whether an earlier run had begun it.
 
     Raises:
         JournalError: Other settings, a damaged line, or another process is at it.
@@ -69,7 +70,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, settings: Mapping, *, fresh: bool = False):
-        self.path, self.done, self.key = path, {}, ""
+        self.path, self.done, self.key, self.resumed = path, {}, "", False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "a+b")
         try:
@@ -127,6 +128,7 @@ class Journal:
         if not lines:
             self._write({"format": FORMAT, "settings": settings})
             return
+        self.resumed = True
         try:
             first, *rest = [json.loads(line) for line in lines]
             self._check(first, settings)

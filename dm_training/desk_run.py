@@ -205,7 +205,10 @@ def _predictions(
         journal.use_key(predictor.patient_key.fingerprint)
     todo = [item for item, name in zip(items, names, strict=True) if name not in done]
     told.earlier = len(items) - len(todo)
-    results, write = predictor.results(todo), _writer(arguments, predictor, told)
+    # What a killed run wrote of its last image is not in its journal yet.
+    overwrite = arguments.overwrite or bool(journal and journal.resumed)
+    write = _writer(arguments, predictor, told, overwrite=overwrite)
+    results = predictor.results(todo)
     with contextlib.closing(results), Screen(arguments, items, told) as screen:
         for item, name in zip(items, names, strict=True):
             prediction = done.get(name)
@@ -217,13 +220,13 @@ def _predictions(
             yield item, prediction
 
 
-def _writer(arguments, predictor: Predictor, told: Told):
+def _writer(arguments, predictor: Predictor, told: Told, *, overwrite: bool):
     """What draws and writes a result's pictures and returns its prediction."""
     from dm_training.desk_outputs import Outputs
 
     outputs = Outputs(
         predictor.heat_of, predictor.scorer.contracts[0], overlays=arguments.overlay,
-        dicom=arguments.dicom_out, overwrite=arguments.overwrite,
+        dicom=arguments.dicom_out, overwrite=overwrite,
     )  # fmt: skip
 
     def write(result) -> Prediction:

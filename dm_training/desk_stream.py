@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dm_preprocess.images import breast_box
 from dm_training.intake import (
     NO_PATIENT,
     NO_STUDY,
@@ -46,7 +47,8 @@ class Opened:
         prediction: All but the score.
         prepared: For each contract uint16 (H, W); empty where it gets no score.
         is_dicom: Whether the file is DICOM.
-        source_shape: (rows, columns) of the file.
+        source_shape: (rows, columns) of what the first contract's image was fitted of:
+            the file, or its cut to the breast.
     """
 
     item: Item
@@ -93,7 +95,8 @@ def open_image(
     except Exception as err:  # one file's trouble, whatever it is, is its own
         return Opened(item, known.replace(status="failed", notes=(_reason(err),)))
     known = known.replace(notes=(*known.notes, *warnings))
-    return Opened(item, known, prepared, intake.is_dicom, intake.grey.shape)
+    shape = _fitted_shape(read[contracts[0].voi].grey, contracts[0])
+    return Opened(item, known, prepared, intake.is_dicom, shape)
 
 
 def opened_batches(
@@ -227,6 +230,13 @@ def _prepared(read: dict[bool, Intake], contracts) -> tuple[tuple, list[str]]:
     greys = [read[contract.voi].grey for contract in contracts]
     prepared = tuple(map(prepare, greys, contracts))
     return prepared, warnings_of(prepared[0], contracts[0], greys[0].shape)
+
+
+def _fitted_shape(grey: np.ndarray, contract: InputContract) -> tuple[int, int]:
+    if not contract.crop_breast or grey.shape == (contract.height, contract.width):
+        return grey.shape
+    row0, col0, row1, col1 = breast_box(grey)
+    return row1 - row0, col1 - col0
 
 
 def _reason(err: Exception) -> str:

@@ -27,7 +27,8 @@ def begun(path, **predictions):
 def test_what_was_noted_comes_back_as_it_was(path):
     refused = Prediction("b", status="refused", notes=("implant",))
     begun(path, one=SCORED, two=refused)
-    assert Journal(path, SETTINGS).done == {"one": SCORED, "two": refused}
+    journal = Journal(path, SETTINGS)
+    assert journal.done == {"one": SCORED, "two": refused} and journal.resumed
 
 
 def test_what_failed_is_tried_again(path):
@@ -61,7 +62,8 @@ def test_other_settings_are_refused_by_name_unless_begun_anew(path):
     ):
         Journal(path, other)
     assert path.read_bytes() == before
-    assert Journal(path, other, fresh=True).done == {}
+    anew = Journal(path, other, fresh=True)
+    assert anew.done == {} and not anew.resumed
 
 
 def test_a_damaged_line_is_refused(path):

@@ -181,3 +181,20 @@ def test_a_header_that_names_no_one_gives_way_to_the_files_name(monkeypatch):
         assert patient("/x/scan.dcm", weak, keep=True) == ("OF THE STUDY", (weak,))
     assert patient("/x/p1_L_CC.dcm") == ("of the study", ())
     assert patient("/x/p1_L_CC.dcm", keep=True) == ("REMOVED", ())
+
+
+def test_the_shape_to_draw_is_that_of_the_cut(monkeypatch):
+    grey = np.zeros((96, 80), np.uint16)
+    grey[10:70, :40] = 40000
+    monkeypatch.setattr(desk_stream, "read_intake", lambda source, **o: Intake(grey))
+    shapes = [
+        open_image(
+            Item("a", "/x/a.png"),
+            "",
+            Prediction(),
+            contracts=[contract(crop_breast=cut)],
+        ).source_shape
+        for cut in (False, True)
+    ]
+    assert shapes[0] == (96, 80)
+    assert shapes[1][0] < 80 and shapes[1][1] < 60
