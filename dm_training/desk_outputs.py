@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from dm_training.desk_stream import Opened
     from dm_training.image_maps import ImageMap
 
+ENDING = ".overlay.png"
+
 
 class Outputs:
     """Where pictures go, and of what.
@@ -70,11 +72,28 @@ class Outputs:
                 opened.source_shape, self.contract
             ),
         }
-        grey = opened.prepared[0]
+        grey = self._shown(opened)
+        if image_map is not None:
+            seen = opened.prepared[0].shape
+            image_map = desk_overlays.on_picture(image_map, seen, grey.shape)
         if not self.overlays:
             return desk_overlays.overlay_image(grey, image_map, **drawn)
-        path = desk_overlays.path_for(self.overlays, prediction.image_id, ".png")
+        path = desk_overlays.path_for(self.overlays, prediction.image_id, ENDING)
         return desk_overlays.write_overlay(path, grey, image_map, **drawn)
+
+    def _shown(self, opened: Opened):
+        """What the model saw; of a small one, read again with more pixels."""
+        from dm_training import desk_overlays
+        from dm_training.intake import read_intake
+
+        seen = opened.prepared[0]
+        if (
+            max(seen.shape) >= desk_overlays.LONGEST
+            or opened.source_shape == seen.shape
+        ):
+            return seen
+        read = read_intake(opened.item.path, voi=self.contract.voi)
+        return desk_overlays.picture_of(read.grey, self.contract)
 
     def _write_dicom(self, opened: Opened, prediction: Prediction, picture) -> None:
         from dm_training import dicom_out

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -153,6 +154,37 @@ def shape_to_show(source_shape: tuple[int, int], contract) -> tuple[int, int] | 
     """
     squashed = contract.height is not None and contract.fit == "squash"
     return tuple(source_shape) if squashed else None
+
+
+def picture_of(grey: np.ndarray, contract) -> np.ndarray:
+    """An image as a model sees it, with more pixels where the file has them to show.
+
+    Args:
+        grey: uint16 (H, W), of the file.
+        contract: The model's.
+
+    Returns:
+        uint16: what `scorers.prepare` gives, enlarged so that the longer side comes
+        to `LONGEST`, or to as many pixels as the file has.
+    """
+    from dm_training.scorers import prepare
+
+    size = (contract.height, contract.width)
+    if contract.height is None or grey.shape == size:
+        return grey
+    there = max(grey.shape[0] / size[0], grey.shape[1] / size[1])
+    more = min(LONGEST / max(size), there)
+    height, width = (round(length * max(1.0, more)) for length in size)
+    return prepare(grey, contract.replace(height=height, width=width))
+
+
+def on_picture(
+    image_map: ImageMap, shape: tuple[int, int], picture: tuple[int, int]
+) -> ImageMap:
+    """A map of a prepared image of `shape`, in pixels of `picture_of` its file."""
+    return replace(
+        image_map, centres=resized_centres(image_map.centres, shape, picture)
+    )
 
 
 def path_for(folder: str | Path, image_id: str, ending: str) -> Path:

@@ -17,7 +17,12 @@ import numpy as np
 from dm_models import saved_model_layout as layout
 from dm_models.inputs import ContractError, InputContract
 from dm_training.check_rules import warnings_of
-from dm_training.desk_overlays import caption_lines, overlay_png, shape_to_show
+from dm_training.desk_overlays import (
+    caption_lines,
+    overlay_png,
+    picture_of,
+    shape_to_show,
+)
 from dm_training.image_maps import GRAD_CAM, ImageMap, resized_centres
 from dm_training.intake import Intake, IntakeError, read_intake
 from dm_training.scorers import prepare
@@ -118,12 +123,14 @@ class Desk:
                 f"not judged: {'; '.join(reasons)}", 422, facts={"unsuitable": reasons}
             )
         size = intake.grey.shape
-        grey, warned = await self._in_pool(_prepared, intake.grey, self.contract)
+        grey, shown, warned = await self._in_pool(
+            _prepared, intake.grey, self.contract, wish.overlay
+        )
         intake = replace(intake, grey=grey)
         name = layout.DEFAULT_SIGNATURE + (layout.TTA if wish.tta else "")
         outputs = await self._run(self._call(name, grey))
         told = self._told(intake, outputs, wish, warned, size)
-        return told, await self._overlay(grey, told) if wish.overlay else None
+        return told, await self._overlay(grey, shown, told) if wish.overlay else None
 
     def _call(self, name: str, grey: np.ndarray) -> Call:
         batch = grey[None, ..., None].astype(np.float32)
@@ -147,15 +154,17 @@ class Desk:
             (*intake.notes, *reasons), tuple(warned), size,
         )  # fmt: skip
 
-    async def _overlay(self, grey: np.ndarray, told: Judgement) -> bytes | None:
+    async def _overlay(
+        self, grey: np.ndarray, shown: np.ndarray, told: Judgement
+    ) -> bytes | None:
         if not self.maps:
             return None
         outputs = await self._run(self._call(layout.GRAD_CAM_SIGNATURE, grey))
         centres = resized_centres(
-            self.facts.cam_centres, self.facts.cam_size, grey.shape
+            self.facts.cam_centres, self.facts.cam_size, shown.shape
         )
         found = ImageMap(GRAD_CAM, outputs[layout.HEAT][0], centres)
-        return await self._in_pool(self._drawn, grey, found, told)
+        return await self._in_pool(self._drawn, shown, found, told)
 
     def _drawn(self, grey: np.ndarray, found: ImageMap, told: Judgement) -> bytes:
         shape = shape_to_show(told.source_size, self.contract)
@@ -200,11 +209,12 @@ def answer_of(told: Judgement, overlay: bytes | None, began: float) -> dict:
 
 
 def _prepared(
-    grey: np.ndarray, contract: InputContract
-) -> tuple[np.ndarray, list[str]]:
-    """The image for the model, and what its training images say of it."""
+    grey: np.ndarray, contract: InputContract, picture: bool
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The image for the model and to be shown, and what training images say of it."""
     prepared = prepare(grey, contract)
-    return prepared, warnings_of(prepared, contract, grey.shape)
+    shown = picture_of(grey, contract) if picture else prepared
+    return prepared, shown, warnings_of(prepared, contract, grey.shape)
 
 
 def _contract_of(model: ServedModel) -> InputContract:

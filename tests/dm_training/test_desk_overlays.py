@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from dm_models.inputs import InputContract
 from dm_preprocess import images as pixels
 from dm_training import desk_overlays, image_maps, overlay_legend
 from dm_training.image_maps import GRAD_CAM, PATCH_MAP, ImageMap
+from dm_training.scorers import prepare
 
 PREDICTION = SimpleNamespace(
     image_id="Jones_Mary/scan.dcm", laterality="R", view="CC", score=0.7,
@@ -289,3 +291,27 @@ def test_threads_draw_the_same_picture():
         found = list(pool.map(draw, range(8)))
     for number, picture in enumerate(found):
         np.testing.assert_array_equal(picture, draw(number))
+
+
+@pytest.mark.parametrize("fit", ["squash", "pad"])
+def test_a_small_models_picture_has_the_files_pixels_and_its_map_in_place(fit):
+    grey = np.zeros((900, 640), np.uint16)
+    grey[600:640, 300:340] = 60000
+    contract = InputContract("squeezenet", height=90, width=80, fit=fit)
+    seen = prepare(grey, contract)
+    shown = desk_overlays.picture_of(grey, contract)
+    assert shown.shape[0] == 900 and prepare(shown, contract).shape == seen.shape
+    heat = seen.astype(np.float32)  # a cell a pixel: as hot as bright
+    found = ImageMap(GRAD_CAM, heat, ((0.0, 1.0), (0.0, 1.0)))
+    found = desk_overlays.on_picture(found, seen.shape, shown.shape)
+    row, col = found.hottest(*shown.shape)
+    brightest = np.argwhere(shown > 30000)
+    assert np.abs(brightest.mean(axis=0) - (row, col)).max() <= 30
+
+
+def test_a_picture_has_no_more_pixels_than_the_file():
+    contract = InputContract("squeezenet", height=90, width=80)
+    grey = np.zeros((100, 60), np.uint16)
+    assert desk_overlays.picture_of(grey, contract).shape == (100, 89)
+    small = np.zeros((50, 40), np.uint16)
+    assert desk_overlays.picture_of(small, contract).shape == (90, 80)

@@ -37,7 +37,9 @@ def test_each_image_has_an_overlay_and_each_dicom_file_two_objects(scans, tmp_pa
     heat, objects = tmp_path / "heat", tmp_path / "objects"
     options = ("--overlay", heat, "--dicom-out", objects)
     assert run(scans, tmp_path / "s.csv", *options) == 0
-    assert names(heat) == ["a.dcm.png", "b.dcm.png", "c.png.png"]
+    assert names(heat) == [
+        "a.dcm.overlay.png", "b.dcm.overlay.png", "c.png.overlay.png"
+    ]  # fmt: skip
     assert names(objects) == [
         f"{name}.dcm.{kind}.dcm" for name in "ab" for kind in ("overlay", "report")
     ]
