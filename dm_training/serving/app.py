@@ -163,7 +163,7 @@ def make_app(service: Service, *, token: str | None = None, hosts=None) -> Guard
     """
     return Guard(
         App(service), answered=service.metrics.answered, token=token, hosts=hosts,
-        closing=lambda: service.draining,
+        closing=lambda: service.closing,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from dm_training.serving.service import Service
 
 TOKEN_VARIABLE = "DM_SERVE_TOKEN"
 LEAST_TOKEN = 16
-_LINGER_S = 0.2  # connections that the system has made already come in
+_LINGER_S = 0.3  # clients between two requests get their answer to the second
 _IDLE_S = 15.0
 
 
@@ -128,17 +128,43 @@ class Server(uvicorn.Server):
         )  # fmt: skip
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, then end."""
+        """Drain, then end.
+
+        Connections are told to close only once no new one is to be had: a client that
+        was told so before would come back in the moment in which the door closes.
+        """
         service, deadline = self.service, time.monotonic() + self._drain_s
         service.draining = True
+        await self._stop_listening(sockets or [])
+        service.closing = True
         await asyncio.sleep(min(_LINGER_S, self._drain_s))
-        for server in self.servers:
-            server.close()
         while service.admission.held and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         service.give_up()
         await super().shutdown(sockets)
         service.close()
+
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Close the door behind the connections that the system has made already."""
+        taken = []
+        for listener in sockets:
+            while True:
+                try:
+                    taken.append(listener.accept()[0])
+                except BlockingIOError:
+                    break
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for connection in taken:
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> Protocol:
+        return Protocol(
+            config=self.config, server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )  # fmt: skip
 
     @property
     def _drain_s(self) -> float:

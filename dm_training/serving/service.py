@@ -30,12 +30,13 @@ class Service:
 
     Attributes:
         draining: Whether the server was told to stop.
+        closing: Whether answers end their connections.
         cut_off: Requests that were ended by `give_up`.
     """
 
     def __init__(self, model: ServedModel, limits: Limits | None = None):
         self.model, self.limits = model, limits or Limits()
-        self.draining, self.cut_off = False, 0
+        self.draining, self.closing, self.cut_off = False, False, 0
         self.admission = Admission(self.limits.max_queue)
         self.metrics = Metrics(self._waiting, lambda: self.admission.held)
         self.batcher = Batcher(

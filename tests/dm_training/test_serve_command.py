@@ -128,7 +128,7 @@ def test_told_to_stop_it_answers_what_it_holds_and_then_ends(model, gate):
         threads, statuses = in_threads(address, 6)
         served.wait_until(lambda: service.admission.held == 6)
         server.should_exit = True
-        served.wait_until(lambda: service.draining)
+        served.wait_until(lambda: service.closing)
         status, head, _ = ask(address, "GET", "/healthz", None, kept)
         assert (status, head["connection"]) == (503, "close")
         served.wait_until(lambda: not server.servers[0].is_serving())

@@ -208,7 +208,7 @@ def test_metrics_count_by_route_and_status_and_name_nothing_else(serve):
 
 def test_health_is_503_when_draining_or_when_the_worker_has_ended(serve):
     client = serve()
-    client.service.draining = True
+    client.service.draining = client.service.closing = True
     status, head, body = client.send("GET", "/healthz")
     assert (status, json.loads(body)) == (503, {"status": "draining"})
     assert head["connection"] == "close"
