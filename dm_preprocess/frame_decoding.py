@@ -125,12 +125,14 @@ class _Worker:
 
 
 def _take() -> _Worker:
-    while _idle:
-        worker = _idle.pop()
+    while True:
+        try:
+            worker = _idle.pop()  # another thread may have taken the last
+        except IndexError:
+            return _Worker()
         if worker.alive:
             return worker
         worker.close()
-    return _Worker()
 
 
 def _give_back(worker: _Worker) -> None:

@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind, default, text in (
         ("--max-body-bytes", int, bounds.max_body, "largest request; beyond: 413"),
         ("--max-queue", int, bounds.max_queue, "requests held; beyond: 429"),
+        ("--max-held-bytes", int, bounds.max_held, "of all requests; beyond: 429"),
         ("--max-batch", int, bounds.max_batch, "images run together"),
         ("--batch-wait-ms", float, 1000 * bounds.batch_wait_s, "wait for others"),
         ("--timeout", float, bounds.timeout_s, "seconds of a request; beyond: 504"),
@@ -102,7 +103,13 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     Raises:
         ServeError: One is not positive.
     """
-    for name in ("max_body_bytes", "max_queue", "max_batch", "timeout"):
+    for name in (
+        "max_body_bytes",
+        "max_queue",
+        "max_held_bytes",
+        "max_batch",
+        "timeout",
+    ):
         if not getattr(arguments, name) > 0:
             option = "--" + name.replace("_", "-")
             raise ServeError(
@@ -110,6 +117,7 @@ def _limits(arguments: argparse.Namespace) -> Limits:
             )
     return Limits(
         max_body=arguments.max_body_bytes, max_queue=arguments.max_queue,
+        max_held=arguments.max_held_bytes,
         max_batch=arguments.max_batch, timeout_s=arguments.timeout,
         batch_wait_s=max(0.0, arguments.batch_wait_ms / 1000),
         drain_s=max(0.0, arguments.drain_seconds),

@@ -63,7 +63,7 @@ def run(*command, target, cwd):
 def test_every_command_gives_its_help_from_an_empty_folder(installed, tmp_path):
     distribution = next(iter(metadata.distributions(path=[str(installed)])))
     commands = [e.name for e in distribution.entry_points if e.name.startswith("dm-")]
-    assert len(commands) == 11
+    assert len(commands) == 14
     for command in commands:
         script = installed / "bin" / command
         done = run(sys.executable, script, "--help", target=installed, cwd=tmp_path)
@@ -90,6 +90,7 @@ def test_a_report_finds_its_style_and_script_in_the_installed_package(
     assert done.returncode == 0, done.stderr
     assert "--paper" in (tmp_path / "r.html").read_text(encoding="utf-8")
     assert (installed / "dm_training" / "report_page.js").is_file()
+    assert (installed / "dm_training" / "serving" / "page.html").is_file()
 
 
 def test_the_wheel_holds_the_packages_and_no_tests(installed):

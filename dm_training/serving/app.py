@@ -90,8 +90,8 @@ class App:
         name, version = _PREDICT.fullmatch(request.url.path).groups()
         if not _is(model, name, version):
             raise _not_served(name, version)
-        async with service.place():
-            body = await read_body(request, service.limits)
+        async with service.place() as place:
+            body = await read_body(request, service.limits, place)
             call, form = await service.in_pool(_call, model, body)
             outputs = await service.run(call)
             text = await service.in_pool(_answer, outputs, form)
@@ -118,8 +118,8 @@ class App:
         desk = service.desk()
         if as_png and not desk.maps:
             raise RequestError("the model was exported without heat maps", 406)
-        async with service.place():
-            body = await read_body(request, service.limits)
+        async with service.place() as place:
+            body = await read_body(request, service.limits, place)
             kind = request.headers.get("content-type", "")
             arrived = [await service.in_pool(desk.read, body, kind)]
             del body  # neither it nor the levels as they came wait in the queue

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MAX_BODY = 64 * 2**20  # a mammogram as DICOM; ten images of 1152 x 896 as JSON
+MAX_HELD = 2**30
 MAX_PIXELS = 100_000_000  # the largest detectors give 30 million
 RETRY_AFTER_S = 1
 CLOSE = {"Connection": "close"}
@@ -31,6 +32,7 @@ class Limits:
     Attributes:
         max_body: Bytes of the largest body.
         max_queue: Requests with a body that are held at a time, read or run.
+        max_held: Bytes of all their bodies together.
         max_batch: Images that the model is given at a time.
         batch_wait_s: How long the first of a batch waits for others.
         timeout_s: From a request's head to its answer.
@@ -40,6 +42,7 @@ class Limits:
 
     max_body: int = MAX_BODY
     max_queue: int = 64
+    max_held: int = MAX_HELD
     max_batch: int = 8
     batch_wait_s: float = 0.005
     timeout_s: float = 120.0
@@ -48,39 +51,65 @@ class Limits:
 
 
 class Admission:
-    """Counts requests in and out.
+    """Counts requests and their bytes in and out.
 
     Attributes:
         held: Requests in the house.
+        held_bytes: Of their bodies, as far as they have come.
     """
 
-    def __init__(self, most: int):
-        self.most, self.held = most, 0
+    def __init__(self, most: int, most_bytes: int = MAX_HELD):
+        self.most, self.most_bytes = most, most_bytes
+        self.held, self.held_bytes = 0, 0
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
+    def admit(self) -> Iterator[Place]:
         """Hold a place for one request.
 
         Raises:
             RequestError: None is left (429, with Retry-After).
         """
         if self.held >= self.most:
-            raise RequestError(
-                f"{self.most} requests are waiting already; try again later", 429,
-                headers={"Retry-After": str(RETRY_AFTER_S)},
-            )  # fmt: skip
+            raise _too_many(f"{self.most} requests are waiting already")
+        place = Place(self)
         self.held += 1
         try:
-            yield
+            yield place
         finally:
             self.held -= 1
+            self.held_bytes -= place.bytes
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
+@dataclass
+class Place:
+    """What one request holds.
+
+    Attributes:
+        admission: Of all.
+        bytes: Of its body.
+    """
+
+    admission: Admission
+    bytes: int = 0
+
+    def take(self, count: int) -> None:
+        """Count further bytes of the body in.
+
+        Raises:
+            RequestError: All requests together would hold too many (429).
+        """
+        if self.admission.held_bytes + count > self.admission.most_bytes:
+            raise _too_many("waiting requests hold all the memory they may", **CLOSE)
+        self.bytes += count
+        self.admission.held_bytes += count
+
+
+async def read_body(request: Request, limits: Limits, place: Place) -> bytes:
     """Read no more than allowed, whatever the header says, and wait no longer.
 
     Raises:
-        RequestError: Too large (413), stalled or cut off (408).
+        RequestError: Too large (413), stalled or cut off (408), or more than there is
+            room for beside the others (429).
     """
     too_large = RequestError(
         f"a request must not exceed {limits.max_body} bytes", 413, headers=CLOSE
@@ -93,10 +122,11 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         message = await _next_message(request, min(limits.stall_s, limits.timeout_s))
         if message["type"] == "http.disconnect":
             raise RequestError("the body was cut off", 408, headers=CLOSE)
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > limits.max_body:
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        if len(body) + len(chunk) > limits.max_body:
             raise too_large
+        place.take(len(chunk))
+        body += chunk
     return bytes(body)
 
 
@@ -108,3 +138,8 @@ async def _next_message(request: Request, seconds: float) -> dict:
         raise RequestError(
             f"no byte of the body came for {seconds:g} s", 408, headers=CLOSE
         ) from err
+
+
+def _too_many(why: str, **headers: str) -> RequestError:
+    told = {"Retry-After": str(RETRY_AFTER_S), **headers}
+    return RequestError(f"{why}; try again later", 429, headers=told)

@@ -13,7 +13,7 @@ import numpy as np
 from dm_models import saved_model_layout as layout
 from dm_training.serving.batcher import Batcher
 from dm_training.serving.errors import RequestError
-from dm_training.serving.limits import Admission, Limits
+from dm_training.serving.limits import Admission, Limits, Place
 from dm_training.serving.metrics import Metrics
 from dm_training.serving.score import Desk
 from dm_training.serving.served_model import Call, ServedModel
@@ -37,7 +37,7 @@ class Service:
     def __init__(self, model: ServedModel, limits: Limits | None = None):
         self.model, self.limits = model, limits or Limits()
         self.draining, self.closing, self.cut_off = False, False, 0
-        self.admission = Admission(self.limits.max_queue)
+        self.admission = Admission(self.limits.max_queue, self.limits.max_held)
         self.metrics = Metrics(self._waiting, lambda: self.admission.held)
         self.batcher = Batcher(
             model.run, max_batch=self.limits.max_batch,
@@ -51,19 +51,19 @@ class Service:
         self._desk: Desk | None = None
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def place(self) -> AsyncIterator[Place]:
         """A place in the house for one request, for as long as it may take.
 
         Raises:
             RequestError: No place is left (429), the time is over (504), or the server
                 stops (503).
         """
-        with self.admission.admit():
+        with self.admission.admit() as place:
             clock = asyncio.timeout(self.limits.timeout_s)
             self._clocks.add(clock)
             try:
                 async with clock:
-                    yield
+                    yield place
             except TimeoutError as err:
                 if self.draining:
                     raise RequestError("the server is stopping", 503) from err

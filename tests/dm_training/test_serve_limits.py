@@ -104,6 +104,24 @@ def test_more_requests_than_the_queue_holds_are_429_and_none_is_lost(serve, held
     assert [status for status, _, _ in answered] == [200] * 3
 
 
+def test_bodies_that_are_too_much_together_are_429_and_their_bytes_are_free_again(
+    serve, held
+):
+    client = serve(max_held=len(BODY) + 10)
+
+    async def ask():
+        first = asyncio.create_task(client.asend("POST", PREDICT, [BODY]))
+        await asyncio.sleep(0.2)
+        second = await client.asend("POST", PREDICT, [BODY])
+        held.set()
+        return second, await first, await client.asend("POST", PREDICT, [BODY])
+
+    refused, first, third = asyncio.run(ask())
+    assert (refused[0], refused[1]["connection"]) == (429, "close")
+    assert (first[0], third[0]) == (200, 200)
+    assert client.service.admission.held_bytes == 0
+
+
 def test_a_bad_request_among_many_costs_its_own_answer_alone(serve, held):
     client = serve()
     levels = [10000, 70000, 40000, 20000]  # the second is above the rule's 65535
