@@ -35,7 +35,9 @@ def read_gray(source: Source) -> tuple[np.ndarray, int]:
             are equal; of a TIFF with several pages the first is read.
 
     Returns:
-        The stored values as uint8 or uint16 (H, W), and the bits stored: 8 or 16.
+        The stored values as uint8 or uint16 (H, W), and the bits stored: 8 or 16. The
+        values of a PGM that declares another white than 255 or 65535 are spread over
+        16 bits, those of a TIFF that declares 0 to be white are turned.
 
     Raises:
         ImageError: No image, another depth, a colour picture, or beyond the bounds;
@@ -80,7 +82,7 @@ def _decode(source: Source) -> np.ndarray:
         raise ImageError(
             f"{where}: no readable image: OpenCV gave up ({err.code})"
         ) from err
-    return _checked(image, size, len(data), where)
+    return _as_declared(_checked(image, size, len(data), where), size, where)
 
 
 def _check_size(size: PictureSize | None) -> None:
@@ -108,6 +110,21 @@ def _checked(
             f"decoder gave {image.shape[0]} x {image.shape[1]}"
         )
     return image
+
+
+def _as_declared(image: np.ndarray, size: PictureSize, where: str) -> np.ndarray:
+    """Grey levels as the file's header means them, where the decoder did not look."""
+    if size.inverted and image.dtype == np.uint16:
+        return np.iinfo(image.dtype).max - image
+    if image.dtype.kind != "u" or size.white in (0, np.iinfo(image.dtype).max):
+        return image
+    if image.max() > size.white:
+        raise ImageError(
+            f"{where}: a PGM's values must not be above the {size.white} that it "
+            f"declares, received {image.max()}"
+        )
+    spread = np.round(np.arange(size.white + 1) * (65535 / size.white))
+    return spread.astype(np.uint16)[image]
 
 
 def _one_channel(image: np.ndarray, where: str) -> np.ndarray:

@@ -19,10 +19,12 @@ _PICTURE_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 4, 6: 4}  # as OpenCV gives them, by colour type
 _TIFF_TYPES = {1: 1, 3: 2, 4: 4, 16: 8}  # BYTE, SHORT, LONG, LONG8: their bytes
 _TIFF_TAGS = {256: "columns", 257: "rows", 259: "compression", 277: "samples",
-              322: "tile columns", 323: "tile rows"}  # fmt: skip
+              322: "tile columns", 323: "tile rows", 258: "bits",
+              262: "photometric"}  # fmt: skip
 _OLD_JPEG = 6  # withdrawn in 1995; the least looked-after reader of libtiff
 _PNM = re.compile(
     rb"P([1-6])(?:\s|#[^\n\r]*[\n\r])+(\d{1,9})(?:\s|#[^\n\r]*[\n\r])+(\d{1,9})\s"
+    rb"(?:(?:\s|#[^\n\r]*[\n\r])*(\d{1,5})\s)?"
 )
 
 
@@ -31,12 +33,22 @@ class HeaderError(ValueError):
 
 
 class PictureSize(NamedTuple):
-    """What a file says of itself."""
+    """What a file says of itself.
+
+    Attributes:
+        kind: "PNG", "JPEG", "TIFF" or "PGM".
+        rows, columns, samples: Its size.
+        white: The value that a PGM declares to be white, where the decoder leaves
+            values as they are; 0 elsewhere.
+        inverted: Whether a TIFF says that 0 is white, where the decoder leaves that.
+    """
 
     kind: str
     rows: int
     columns: int
     samples: int
+    white: int = 0
+    inverted: bool = False
 
 
 def picture_size(data: bytes) -> PictureSize | None:
@@ -60,8 +72,11 @@ def picture_size(data: bytes) -> PictureSize | None:
     found = _PNM.match(data[:4096])
     if not found:
         return None
-    kind, columns, rows = (int(part) for part in found.groups())
-    return PictureSize("PGM", rows, columns, 3 if kind in (3, 6) else 1)
+    kind, columns, rows, white = (int(part or 0) for part in found.groups())
+    # OpenCV spreads the values of a text file over 8 bits where they are of 8 bits.
+    scaled = kind in (1, 4) or (kind in (2, 3) and white < 256)
+    samples = 3 if kind in (3, 6) else 1
+    return PictureSize("PGM", rows, columns, samples, 0 if scaled else white)
 
 
 def bare_png(data: bytes) -> bytes:
@@ -127,7 +142,11 @@ def _tiff(data: bytes) -> PictureSize:
             f"a TIFF's tile must not be larger than its picture, received "
             f"{tags.get('tile rows')} x {tags.get('tile columns')}"
         )
-    return PictureSize("TIFF", tags["rows"], tags["columns"], samples)
+    # OpenCV turns the grey levels of such files of 1 and 8 bits, and not of 16.
+    inverted = tags.get("photometric") == 0 and tags.get("bits") == 16
+    return PictureSize(
+        "TIFF", tags["rows"], tags["columns"], samples, inverted=inverted
+    )
 
 
 def _tiff_tags(data: bytes) -> dict[str, int]:

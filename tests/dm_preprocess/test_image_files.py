@@ -12,6 +12,7 @@ from dm_preprocess.codestreams import declared_size
 from dm_preprocess.file_bytes import FileTooLarge, read_head, read_source
 from dm_preprocess.image_files import ImageError, read_gray
 from dm_preprocess.image_headers import bare_png, picture_size
+from dm_preprocess.images import to_u16
 
 IMAGE = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50) * 32
 
@@ -36,7 +37,7 @@ def test_declared_size_is_that_of_the_picture(suffix, kind, colour):
     image = (IMAGE // 256).astype(np.uint8)
     written = ".ppm" if colour and suffix == ".pgm" else suffix
     data = encoded(written, np.dstack([image] * 3) if colour else image)
-    assert picture_size(data) == (kind, 40, 50, 3 if colour else 1)
+    assert picture_size(data)[:4] == (kind, 40, 50, 3 if colour else 1)
 
 
 def test_jpeg_2000_declares_its_size_with_and_without_a_box():
@@ -54,6 +55,38 @@ def test_bytes_are_read_as_a_file_is(tmp_path, suffix):
         found, bits = read_gray(source)
         np.testing.assert_array_equal(found, IMAGE)
         assert bits == 16
+
+
+@pytest.mark.parametrize("kind,white", [
+    ("P5", 4095), ("P5", 16383), ("P5", 15), ("P5", 100), ("P2", 4095), ("P2", 15),
+])  # fmt: skip
+def test_pgm_is_as_white_as_it_declares(kind, white):
+    values = np.linspace(0, white, 12).astype(int)
+    if kind == "P2":
+        raster = " ".join([*map(str, values), ""]).encode()
+    else:
+        raster = values.astype(">u2" if white > 255 else "u1").tobytes()
+    stored, bits = read_gray(
+        b"%s\n# ours\n4 3\n%d\n%s" % (kind.encode(), white, raster)
+    )
+    due = np.round(values.reshape(3, 4) * (65535 / white))
+    np.testing.assert_array_equal(to_u16(stored, bits), due)
+
+
+def test_pgm_with_a_value_above_its_white_is_named():
+    data = np.array([1, 2, 3, 4096], ">u2").tobytes()
+    with pytest.raises(ImageError, match="not be above the 4095 .*, received 4096"):
+        read_gray(b"P5\n2 2\n4095\n" + data)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiff_whose_zero_is_white_is_turned(bits):
+    image = (IMAGE >> (16 - bits)).astype(f"u{bits // 8}")
+    data = encoded(".tiff", image)
+    at = data.index(struct.pack("<HHI", 262, 3, 1)) + 8  # its photometric tag's value
+    white = data[:at] + b"\0\0" + data[at + 2 :]
+    np.testing.assert_array_equal(read_gray(data)[0], image)
+    np.testing.assert_array_equal(read_gray(white)[0], 2**bits - 1 - image)
 
 
 def test_png_loses_what_is_no_picture_and_keeps_every_level():
