@@ -189,10 +189,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_file(read, item: Item, contract) -> Checked | tuple[str, str]:
+    from dm_training.intake import reason_of
+
     try:
         intake = read(item.path, voi=contract.voi)
-    except (ValueError, OSError) as err:
-        return item.image_id, str(err)
+    except ValueError as err:
+        return item.image_id, reason_of(err, item.path)
+    except OSError as err:
+        return item.image_id, err.strerror or type(err).__name__
     notes = (*intake.unsuitable, *intake.notes)
     return check_image(intake.grey, contract, item.image_id, notes)
 

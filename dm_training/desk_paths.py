@@ -9,6 +9,7 @@ bytes, so that a bad file costs its own line later and not the list.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from dm_training.samples import ID_COLUMNS, IMAGE_SUFFIXES, SamplesError
 
 KEPT_COLUMNS = ("density", "vendor", "age")  # of a table: subgroups are made of them
 _SUFFIXES = frozenset(IMAGE_SUFFIXES) | DICOM_SUFFIXES
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")  # they break lines and screens
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,13 @@ def _items_of(path: Path, split: str) -> list[Item]:
     if path.suffix.lower() == ".csv":
         return _of_table(path, split)
     if path.is_file():
-        return [Item(path.name, str(path.absolute()))]
+        return [Item(printable(path.name), str(path.absolute()))]
     if not path.is_dir():
         raise SamplesError(f"{path}: no such file or folder")
     if all((path / name).is_dir() for name in tables.IMAGE_CLASSES):
         return _of_classes(path)
     return [
-        Item(found.relative_to(path).as_posix(), str(found.absolute()))
+        Item(printable(found.relative_to(path).as_posix()), str(found.absolute()))
         for found in _files_in(path)
     ]
 
@@ -130,11 +132,21 @@ def _of_classes(folder: Path) -> list[Item]:
     found = []
     for label, name in enumerate(tables.IMAGE_CLASSES):
         for path in _files_in(folder / name):
-            item = Item(f"{name}/{path.stem}", str(path.absolute()), y_true=label)
+            image_id = printable(f"{name}/{path.stem}")
+            item = Item(image_id, str(path.absolute()), y_true=label)
             row = known.get(item.path)
             ids = {} if row is None else {n: getattr(row, n) for n in ID_COLUMNS}
             found.append(replace(item, **ids))
     return found
+
+
+def printable(path: str) -> str:
+    """A path as an id: bytes that are no UTF-8 and control characters are escaped.
+
+    A table is UTF-8 text, which such a name could not be written into.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda c: c[0].encode("unicode_escape").decode(), text)
 
 
 def _told_apart(found: list[Item]) -> list[Item]:
@@ -149,7 +161,9 @@ def _told_apart(found: list[Item]) -> list[Item]:
         return found
     top = os.path.commonpath([os.path.dirname(path) for path in twice])
     items = [
-        replace(item, image_id=Path(os.path.relpath(item.path, top)).as_posix())
+        replace(
+            item, image_id=printable(Path(os.path.relpath(item.path, top)).as_posix())
+        )
         if counts[item.image_id] > 1
         else item
         for item in found

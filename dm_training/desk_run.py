@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     models, paths = _models_and_paths(arguments.given)
     _check(arguments)
-    items = list_items(paths, arguments.split)
+    items = _without_pictures(arguments, list_items(paths, arguments.split))
     key = PatientKey(arguments.patient_key)
     key.check()
     return score_items(arguments, _predictor(arguments, models, key), items)
@@ -102,6 +103,29 @@ def _models_and_paths(given: list[str]) -> tuple[list[str], list[str]]:
     return given[:count], given[count:]
 
 
+def _without_pictures(arguments: argparse.Namespace, items: list[Item]) -> list[Item]:
+    """Leave out what an earlier run has drawn below the folder that is scored."""
+    from dm_training import desk_outputs, dicom_out
+    from dm_training.samples import SamplesError
+
+    drawn = [
+        (str(folder.absolute()) + os.sep, endings)
+        for folder, endings in (
+            (arguments.overlay, desk_outputs.ENDING),
+            (arguments.dicom_out, dicom_out.ENDINGS),
+        )
+        if folder is not None
+    ]
+    left = [
+        item
+        for item in items
+        if not any(item.path.startswith(f) and item.path.endswith(e) for f, e in drawn)
+    ]
+    if not left:
+        raise SamplesError("no image found but the overlays of an earlier run")
+    return left
+
+
 def _check(arguments: argparse.Namespace) -> None:
     """What is wrong with the command line, before an image is read."""
     for name in ("batch_size", "jobs"):
@@ -117,11 +141,14 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
+    from dm_training.desk_journal import journal_path
     from dm_training.desk_rows import unit_path
 
     if out.exists() and not out.is_file():
         raise DeskError(f"--out {out}: is no regular file")
-    for path in (out, unit_path(out, "breast"), unit_path(out, "patient")):
+    units = [unit_path(out, level) for level in ("breast", "patient")]
+    # A run that was killed while it wrote its tables goes on: they are its own.
+    for path in (out, *units) if not journal_path(out).exists() else (out,):
         if path.exists() and not overwrite:
             raise DeskError(f"{path}: exists already (--overwrite)")
     try:
@@ -263,9 +290,13 @@ def _finish(arguments, predictor: Predictor, rows, told: Told, journal) -> int:
     show_units(arguments, units)
     written = []
     if arguments.out is not None:
-        for level, frame in units.items():
-            written.append(desk_rows.unit_path(arguments.out, level))
-            desk_rows.write_rows(frame, written[-1])
+        for level in ("breast", "patient"):
+            path = desk_rows.unit_path(arguments.out, level)
+            if level not in units:  # of a table that this one replaces
+                path.unlink(missing_ok=True)
+                continue
+            desk_rows.write_rows(units[level], path)
+            written.append(path)
         desk_rows.write_rows(images, arguments.out)
         written.append(arguments.out)
         journal.remove()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dm_preprocess.images import breast_box
+from dm_training.desk_paths import printable
 from dm_training.intake import (
     NO_PATIENT,
     NO_STUDY,
@@ -25,6 +26,7 @@ from dm_training.intake import (
     Intake,
     IntakeError,
     read_intake,
+    reason_of,
 )
 from dm_training.patient_keys import KeyFileError
 from dm_training.samples import ids_of_name
@@ -93,7 +95,9 @@ def open_image(
     except KeyFileError:
         raise
     except Exception as err:  # one file's trouble, whatever it is, is its own
-        return Opened(item, known.replace(status="failed", notes=(_reason(err),)))
+        return Opened(
+            item, known.replace(status="failed", notes=(_reason(err, source),))
+        )
     known = known.replace(notes=(*known.notes, *warnings))
     shape = _fitted_shape(read[contracts[0].voi].grey, contracts[0])
     return Opened(item, known, prepared, intake.is_dicom, shape)
@@ -190,7 +194,8 @@ def _with_ids(
     known: Prediction, item: Item, intake: Intake, patient_key, keep: bool
 ) -> Prediction:
     """Fill in ids: a table's before a header's before a file name's."""
-    named, side, view = ids_of_name(item.path) if item.path else ("", "", "")
+    path = printable(item.path)
+    named, side, view = ids_of_name(path) if path else ("", "", "")
     patient, notes = item.patient_id, [*intake.unsuitable, *intake.notes]
     if not patient and patient_key is not None:
         patient, notes = _patient(intake, named, notes, patient_key, keep)
@@ -239,13 +244,13 @@ def _fitted_shape(grey: np.ndarray, contract: InputContract) -> tuple[int, int]:
     return row1 - row0, col1 - col0
 
 
-def _reason(err: Exception) -> str:
+def _reason(err: Exception, source) -> str:
     """What may be told: our own words and the system's, never a library's.
 
     A library's message may quote a header.
     """
     if isinstance(err, IntakeError):
-        return " ".join(str(err).split())
+        return reason_of(err, source)
     if isinstance(err, OSError):
         return err.strerror or type(err).__name__
     if isinstance(err, MemoryError):

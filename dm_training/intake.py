@@ -92,6 +92,15 @@ def read_intake(
     return Intake(images.to_u16(stored, bits), unsuitable=_constant(stored))
 
 
+def reason_of(err: ValueError, source: str | Path | bytes) -> str:
+    """What `read_intake` says of a file, on one line and without its path.
+
+    A list names files below the folder that was given; where that lies is not in it.
+    """
+    words, where = str(err).split(), f"{source_name(source)}:".split()
+    return " ".join(words[len(where) :] if words[: len(where)] == where else words)
+
+
 def _dicom_intake(
     source, patient_key: PatientKey | None, *, keep: bool, voi: bool
 ) -> Intake:

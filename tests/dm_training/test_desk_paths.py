@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,22 @@ def test_what_is_not_there_is_refused(tmp_path, name, error, match):
 )
 def test_file_names_tell_woman_side_and_view(name, expected):
     assert ids_of_name(name) == expected
+
+
+def test_names_that_no_table_can_hold_are_escaped(tmp_path):
+    """A byte that is no UTF-8, ends of lines, and what moves a terminal's cursor."""
+    for name in (b"caf\xe9.png", b"two\nlines.png", b"a\rb.png", b"\x1b[31m.png"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"")
+    (tmp_path / "café 乳房.png").write_bytes(b"")
+    found = list_items([str(tmp_path)])
+    assert sorted(ids(found)) == sorted(
+        [
+            r"caf\xe9.png",
+            r"two\nlines.png",
+            r"a\rb.png",
+            r"\x1b[31m.png",
+            "café 乳房.png",
+        ]
+    )
+    assert all(Path(item.path).exists() for item in found)
+    "".join(ids(found)).encode("utf-8")
