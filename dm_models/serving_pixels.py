@@ -17,7 +17,8 @@ from dm_models.inputs import InputContract
 
 U16_MAX = 65535
 DIM = 255  # no image on the 16-bit scale is so dark throughout; every 8-bit one is
-LARGEST_PIXELS = 100_000_000  # three times the largest mammograms
+LARGEST_SAMPLES = 100_000_000  # of all channels: three times the largest mammograms
+_CHANNELS = (1, 1, 3, 3, 2, 1, 4)  # of a PNG, by its colour type
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _HEADER = 33  # bytes of a PNG up to the end of its first chunk
 # Images of a batch that are decoded at a time: as many are in memory at full size.
@@ -29,7 +30,10 @@ _EXPECTED = (
 
 
 def check_size(grey, least: tuple[int, int]):
-    """Refuse images that a net's poolings leave nothing of: they can end the server.
+    """Refuse no images, and images that a net's poolings leave nothing of.
+
+    Either ends in an error of some layer within the net, and the latter can end the
+    server.
 
     Args:
         grey: (N, H, W, 1).
@@ -38,7 +42,11 @@ def check_size(grey, least: tuple[int, int]):
     Returns:
         The same tensor, which cannot be had without the check.
     """
-    sides = tf.shape(grey)[1:3]
+    shape = tf.shape(grey)
+    count, sides = shape[0], shape[1:3]
+    grey = _unless_refused(
+        count > 0, lambda: tf.constant("a batch must hold at least one image"), grey
+    )
 
     def refusal():
         rows, cols = (tf.strings.as_string(sides[axis]) for axis in (0, 1))
@@ -90,17 +98,22 @@ def decoded_batch(encoded, contract: InputContract, *, whole_images: bool):
     """
     auto_level = contract.grey == "auto-level"
 
-    def one(each):
-        image, deep = _decoded(each)
+    def one(given):
+        row, each = given
+        which = tf.strings.join(["file ", tf.strings.as_string(row), " of the batch"])
+        image, deep = _decoded(each, which)
         scaled = deep if whole_images and not auto_level else tf.constant(False)
-        image = _check_file(image, scaled, whole_images)
+        image = _check_file(image, scaled, whole_images, which)
         image = _auto_levelled(image) if auto_level else image
         fitted = fit(image, contract.height, contract.width, contract.fit)
         return tf.cast(fitted, tf.float32)[..., None]
 
     spec = tf.TensorSpec((contract.height, contract.width, 1), tf.float32)
     return tf.map_fn(
-        one, encoded, fn_output_signature=spec, parallel_iterations=_AT_A_TIME
+        one,
+        (tf.range(tf.size(encoded)), encoded),
+        fn_output_signature=spec,
+        parallel_iterations=_AT_A_TIME,
     )
 
 
@@ -215,62 +228,64 @@ def _auto_levelled(image):
     return tf.cond(low < high, stretched, lambda: image)
 
 
-def _decoded(encoded):
+def _decoded(encoded, which):
     """One file -> (uint16 (H, W), whether it holds 16 bits)."""
     is_png = tf.strings.substr(encoded, 0, len(_PNG)) == _PNG
     is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG
     encoded = _unless_refused(
-        is_png | is_jpeg, lambda: tf.constant("a file is neither a PNG nor a JPEG"),
-        encoded,
+        is_png | is_jpeg,
+        lambda: tf.strings.join([which, " is neither a PNG nor a JPEG"]), encoded,
     )  # fmt: skip
-    image, deep = tf.cond(is_png, lambda: _png(encoded), lambda: _jpeg(encoded))
+    image, deep = tf.cond(
+        is_png, lambda: _png(encoded, which), lambda: _jpeg(encoded, which)
+    )
     channels = tf.shape(image)[2]
-    image = tf.cond(channels == 1, lambda: image, lambda: _one_channel(image))
+    image = tf.cond(channels == 1, lambda: image, lambda: _one_channel(image, which))
     return image[..., 0], deep
 
 
-def _png(encoded):
+def _png(encoded, which):
     known = (tf.strings.length(encoded) >= _HEADER) & (
         tf.strings.substr(encoded, 0, 16)
         == tf.constant(_PNG + b"\0\0\0\rIHDR")
     )  # fmt: skip
     encoded = _unless_refused(
-        known, lambda: tf.constant("a PNG file without a header"), encoded
+        known, lambda: tf.strings.join([which, " is a PNG without a header"]), encoded
     )
     sides = tf.io.decode_raw(
         tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False
     )
-    bits = tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)[0]
-    encoded = _check_size(encoded, sides[1], sides[0])
+    after = tf.io.decode_raw(tf.strings.substr(encoded, 24, 2), tf.uint8)
+    bits, kind = tf.unstack(tf.cast(after, tf.int32), 2)
+    channels = tf.gather(_CHANNELS, tf.minimum(kind, len(_CHANNELS) - 1))
+    encoded = _check_size(encoded, which, sides[1], sides[0], channels)
     image = tf.io.decode_png(encoded, channels=0, dtype=tf.uint16)
     return image, bits == 16
 
 
-def _jpeg(encoded):
+def _jpeg(encoded, which):
     # TensorFlow's own choice of inverse transform differs by up to 81 of 255 from the
     # accurate one, which OpenCV takes.
     shape = tf.image.extract_jpeg_shape(encoded)
-    encoded = _check_size(encoded, shape[0], shape[1])
+    encoded = _check_size(encoded, which, *tf.unstack(shape, 3))
     image = tf.io.decode_jpeg(encoded, channels=0, dct_method="INTEGER_ACCURATE")
     return tf.cast(image, tf.uint16) * tf.constant(257, tf.uint16), tf.constant(False)
 
 
-def _check_size(encoded, rows, cols):
+def _check_size(encoded, which, rows, cols, channels):
     """Refuse before decoding what would fill the memory."""
-    pixels = tf.cast(rows, tf.int64) * tf.cast(cols, tf.int64)
-    good = (rows > 0) & (cols > 0) & (pixels <= LARGEST_PIXELS)
+    rows, cols, channels = (tf.cast(n, tf.int64) for n in (rows, cols, channels))
+    good = (rows > 0) & (cols > 0) & (rows * cols * channels <= LARGEST_SAMPLES)
 
     def refusal():
-        parts = [tf.strings.as_string(rows), " x ", tf.strings.as_string(cols)]
-        return tf.strings.join(
-            ["an encoded image must have 1 to ", str(LARGEST_PIXELS),
-             " pixels, received ", *parts]
-        )  # fmt: skip
+        sizes = [tf.strings.as_string(n) for n in (rows, cols, channels)]
+        rule = f" must declare 1 to {LARGEST_SAMPLES} samples, received "
+        return tf.strings.join([which, rule, tf.strings.join(sizes, " x ")])
 
     return _unless_refused(good, refusal, encoded)
 
 
-def _one_channel(image):
+def _one_channel(image, which):
     """The one plane of a picture saved in colour; a further channel must be opaque."""
     channels = tf.shape(image)[2]
     colours = tf.where(channels >= 3, 3, 1)
@@ -280,20 +295,20 @@ def _one_channel(image):
 
     def refusal():
         return tf.strings.join(
-            ["a grey image is needed, received ", tf.strings.as_string(channels),
+            [which, ": a grey image is needed, received ",
+             tf.strings.as_string(channels),
              " channels that differ; a colour or transparent picture is no mammogram"]
         )  # fmt: skip
 
     return _unless_refused(good, refusal, image)[..., :1]
 
 
-def _check_file(image, scaled, whole_images: bool):
+def _check_file(image, scaled, whole_images: bool, which):
     """Refuse a black whole image, and a 16-bit file that holds an 8-bit one."""
     if not whole_images:
         return image
     top = tf.reduce_max(tf.cast(image, tf.int32))
     good = (top > 0) & (~scaled | (top > DIM))
-    which = tf.constant("an encoded image")
     return _unless_refused(good, lambda: _levels_sentence(which, image), image)
 
 

@@ -42,7 +42,7 @@ POLICY = (
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
 JSON = "application/json"
-_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+))?"
+_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]{1,18}))?"
 _PREDICT = re.compile(_MODEL + ":predict", re.IGNORECASE)
 _SHOW = re.compile(_MODEL + "(?P<metadata>/metadata)?", re.IGNORECASE)
 _SWITCH = {"0": False, "1": True, "false": False, "true": True}

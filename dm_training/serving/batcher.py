@@ -39,6 +39,8 @@ class Batcher:
     Args:
         run: Runs one call.
         max_batch: Rows put together at most; a longer call is run in pieces.
+        max_pixels: Of all of them, so that large images are not put together into
+            more than the memory holds; a single row may have more.
         wait_s: Seconds that the first call waits for others.
         note_batch: Told the rows of every batch that is run.
     """
@@ -48,10 +50,12 @@ class Batcher:
         run: Callable[[Call], Outputs],
         *,
         max_batch: int = 8,
+        max_pixels: int | None = None,
         wait_s: float = 0.005,
         note_batch: Callable[[int], None] = lambda rows: None,
     ):
-        self._run, self._max, self._wait_s = run, max_batch, wait_s
+        self._run, self._max_rows, self._wait_s = run, max_batch, wait_s
+        self._max_pixels = max_pixels
         self._note = note_batch
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -111,7 +115,8 @@ class Batcher:
                 return []
             jobs = [self._waiting.popleft()]
             deadline = time.monotonic() + self._wait_s
-            while self._gather(jobs) < self._max and jobs[0].call.signature.by_row:
+            most = self._most(jobs[0].call)
+            while self._gather(jobs) < most and jobs[0].call.signature.by_row:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._stopping:
                     break
@@ -123,9 +128,9 @@ class Batcher:
         rows = sum(job.call.rows for job in jobs)
         if not jobs[0].call.signature.by_row:
             return rows
-        kind, left = jobs[0].call.kind, deque()
+        kind, left, most = jobs[0].call.kind, deque(), self._most(jobs[0].call)
         for job in self._waiting:
-            fits = job.call.kind == kind and rows + job.call.rows <= self._max
+            fits = job.call.kind == kind and rows + job.call.rows <= most
             if fits:
                 jobs.append(job)
                 rows += job.call.rows
@@ -133,6 +138,13 @@ class Batcher:
                 left.append(job)
         self._waiting = left
         return rows
+
+    def _most(self, call: Call) -> int:
+        """Rows of such a call that may be run together."""
+        if self._max_pixels is None:
+            return self._max_rows
+        fitting = self._max_pixels // max(1, call.row_pixels)
+        return max(1, min(self._max_rows, fitting))
 
     def _settle(self, jobs: Sequence[_Job]) -> None:
         """Give every job its outputs or its own error."""
@@ -164,16 +176,17 @@ class Batcher:
 
     def _alone(self, call: Call) -> Outputs:
         """One call, in pieces where it is longer than a batch may be."""
-        if call.rows <= self._max:
+        most = self._most(call)
+        if call.rows <= most:
             return self._counted(call)
         pieces = []
-        for start in range(0, call.rows, self._max):
-            cut = slice(start, start + self._max)
+        for start in range(0, call.rows, most):
+            cut = slice(start, start + most)
             part = {name: array[cut] for name, array in call.inputs.items()}
             try:
                 pieces.append(self._counted(replace(call, inputs=part)))
             except RequestError as err:  # which counts from the piece's first image
-                last = min(start + self._max, call.rows) - 1
+                last = min(start + most, call.rows) - 1
                 text = f"in images {start} to {last} of the request: {err}"
                 raise RequestError(text, err.status) from err
         merged = {n: [piece[n] for piece in pieces] for n in pieces[0]}

@@ -108,7 +108,7 @@ class Guard:
         if self.hosts is not None and host and _name(host) not in self.hosts:
             raise RequestError("this server answers to its own host name alone", 403)
         origin = headers.get(b"origin")
-        if origin and urlsplit(origin.decode("latin-1")).netloc != host:
+        if origin and _address(origin.decode("latin-1")) != host:
             raise RequestError("requests of other sites' pages are not answered", 403)
         if self.token is None or route in OPEN_ROUTES:
             return
@@ -144,6 +144,14 @@ def _name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
         return ""
+
+
+def _address(origin: str) -> str | None:
+    """The host and port of an Origin header; None where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _kind(err: Exception) -> str:

@@ -124,10 +124,16 @@ def _array(name: str, value, spec) -> np.ndarray:
             if is_text
             else _numbers(value, spec.dtype.as_numpy_dtype)
         )
-    except (ValueError, TypeError, OverflowError, binascii.Error) as err:
+    except (
+        ValueError, TypeError, OverflowError, binascii.Error, RecursionError,
+    ) as err:  # fmt: skip
+        rule = (
+            'of text or {"b64": BASE64}, without line breaks'
+            if is_text
+            else "every row as long as the others, every number finite and in range"
+        )
         raise RequestError(
-            f"input {name!r} must be an array of {spec.dtype.name}, every row as long "
-            "as the others, every number finite and in range"
+            f"input {name!r} must be an array of {spec.dtype.name}, {rule}"
         ) from err
     if not array.size or not spec.shape.is_compatible_with(array.shape):
         raise RequestError(

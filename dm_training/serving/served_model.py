@@ -62,6 +62,11 @@ class Call:
         return len(next(iter(self.inputs.values())))
 
     @property
+    def row_pixels(self) -> int:
+        """Numbers of the largest input of one row; files count as 1."""
+        return max((a[:1].size for a in self.inputs.values() if a.ndim), default=1)
+
+    @property
     def kind(self) -> tuple:
         """Equal for calls that can be put together."""
         shapes = tuple((name, a.shape[1:]) for name, a in sorted(self.inputs.items()))

@@ -18,6 +18,7 @@ from dm_training.serving.metrics import Metrics
 from dm_training.serving.score import Desk
 from dm_training.serving.served_model import Call, ServedModel
 
+BATCH_PIXELS = 1152 * 896  # an image of a batch, at the size of the paper's nets
 POOL_THREADS = max(2, min(8, os.cpu_count() or 2))
 
 
@@ -42,6 +43,7 @@ class Service:
         self.batcher = Batcher(
             model.run, max_batch=self.limits.max_batch,
             wait_s=self.limits.batch_wait_s, note_batch=self.metrics.ran,
+            max_pixels=self.limits.max_batch * BATCH_PIXELS,
         )  # fmt: skip
         self.version = layout.read_facts(model.folder).version or str(model.version)
         self.metrics.describe(name=model.name, number=str(model.version),

@@ -226,6 +226,16 @@ def test_an_image_too_small_for_the_poolings_never_reaches_them(exported, loaded
         call(grey=tf.fill((1, 6, 9, 1), 3000.0))
 
 
+@pytest.mark.parametrize("name", ["serving_default_tta", "uint16", "png", "grad_cam"])
+def test_no_images_at_all_are_refused_with_a_sentence(name, loaded):
+    signature = loaded.signatures[name]
+    ((key, spec),) = signature.structured_input_signature[1].items()
+    none = tf.zeros([0, *[64] * (spec.shape.rank - 2), *[1] * (spec.shape.rank > 1)])
+    given = tf.cast(none, spec.dtype) if name != "png" else tf.constant([], tf.string)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least one image"):
+        signature(**{key: given})
+
+
 def test_padded_files_are_padded_as_on_disk(tmp_path):
     contract = small_contract(fit="pad")
     path, out = export_small(tmp_path, contract=contract, decisions={})

@@ -95,23 +95,31 @@ def test_auto_level_stretches_each_file_before_it_is_resized():
     assert found[0].max() > 2 * decoder()(png(image)).max() and (found[1] == 7).all()
 
 
-def huge_png() -> bytes:
-    """A small file whose header claims 60,000 x 60,000 pixels."""
+def huge_png(side=60000, colour_type=0) -> bytes:
+    """A small file whose header claims side x side pixels."""
     data = bytearray(png(mammogram(8, 8)))
-    data[16:24] = struct.pack(">II", 60000, 60000)
+    data[16:24] = struct.pack(">II", side, side)
+    data[25] = colour_type
     return bytes(data)
 
 
 COLOUR = np.dstack([mammogram(8, 8, seed) for seed in range(3)])
 CLEAR = np.dstack([mammogram(8, 8)] * 3 + [np.full((8, 8), 9, np.uint16)])
 REFUSED = {
-    "no picture": (b"GIF89a and more", "neither a PNG nor a JPEG"),
+    "no picture": (b"GIF89a and more", "file 1 of the batch is neither a PNG nor a JP"),
     "empty": (b"", "neither a PNG nor a JPEG"),
-    "no header": (png(mammogram(8, 8))[:20], "a PNG file without a header"),
-    "huge": (huge_png(), "must have 1 to 100000000 pixels, received 60000 x 60000"),
-    "colour": (png(COLOUR), "received 3 channels that differ"),
+    "no header": (png(mammogram(8, 8))[:20], "file 1 of the batch is a PNG without a"),
+    "huge": (huge_png(), "1 to 100000000 samples, received 60000 x 60000 x 1"),
+    "huge with its channels": (
+        huge_png(6000, 6),
+        "file 1 of the batch must .* received 6000 x 6000 x 4",
+    ),
+    "colour": (png(COLOUR), "file 1 of the batch: a grey .* 3 channels that differ"),
     "transparent": (png(CLEAR), "received 4 channels that differ"),
-    "black": (png(np.zeros((8, 8), np.uint16)), "from 0 to 0: raw 16-bit"),
+    "black": (
+        png(np.zeros((8, 8), np.uint16)),
+        "file 1 of the batch has levels from 0 to 0: raw",
+    ),
     "8-bit levels in 16 bits": (png(mammogram(8, 8) // 257), "raw 16-bit grey levels"),
     "half": (png(mammogram(60, 60))[:3000], "PNG"),
     "half of a JPEG": (jpeg(np.tile(np.uint8([0, 90]), (60, 30)))[:-40], "[Jj][Pp]"),

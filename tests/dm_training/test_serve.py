@@ -177,6 +177,8 @@ def test_both_forms_answer_as_tensorflow_serving_does(client, body, answer):
          "'a' must be an array of uint16"),
         ('{"signature_name": "text", "inputs": [{"b64": "?"}]}', "array of string"),
         ('{"signature_name": "text", "inputs": [5]}', "array of string"),
+        ('{"signature_name": "text", "inputs": ' + "[" * 900 + '"a"' + "]" * 900 + "}",
+         "array of string"),
         ('{"signature_name": "picky", "inputs": [50]}', "x must be below ten"),
     ],
 )  # fmt: skip
@@ -195,6 +197,8 @@ def test_what_does_not_fit_is_400_with_an_error_body(client, body, message):
         ("GET", "/v1/models/other/metadata", 404, "Servable not found for request: La"),
         ("POST", "/v1/models/other:predict", 404, "Latest(other)"),
         ("POST", URL + "/versions/4:predict", 404, "Specific(tiny, 4)"),
+        ("POST", URL + f"/versions/{'9' * 5000}:predict", 400, "Malformed request"),
+        ("GET", URL + "/versions/\u0663", 400, "Malformed request"),
         ("POST", URL + ":classify", 400, f"Malformed request: POST {URL}:classify"),
         ("POST", URL, 400, f"Malformed request: POST {URL}"),
         ("GET", URL + ":predict", 400, f"Malformed request: GET {URL}:predict"),

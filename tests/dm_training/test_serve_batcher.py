@@ -84,6 +84,16 @@ def test_no_batch_is_larger_than_allowed_and_a_longer_call_runs_in_pieces(model,
     assert [n for rows in model.given[1:] for n in rows] == [1, 2, 3, 4, 5, *range(9)]
 
 
+def test_rows_of_many_pixels_make_smaller_batches(model, start):
+    batcher, _ = start(max_pixels=20)
+    calls = [call(1, width=9), call(2, width=9), call(3, width=9), call(4, 5, width=50)]
+    futures = [batcher.submit(each) for each in calls]
+    model.gate.set()
+    results(futures)
+    # 20 pixels: two rows of 9; a row of 50 runs alone.
+    assert model.given[1:] == [[1, 2], [3], [4], [5]]
+
+
 def test_other_shapes_and_signatures_are_never_merged(model, start):
     batcher, _ = start()
     other = Signature("other", None, {}, by_row=True)

@@ -202,7 +202,7 @@ def test_pages_of_other_sites_are_refused_and_no_answer_is_shared(serve):
     assert status == 200
     assert not [name for name in head if name.startswith("access-control")]
     assert head["x-content-type-options"] == "nosniff"
-    for origin in ("https://evil.example", "null", "http://127.0.0.1:99"):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:99", "http://[::"):
         answer = client.get("/v1/models/m", headers={**own, "Origin": origin})
         assert answer[0] == 403
 

@@ -170,6 +170,24 @@ def test_two_files_in_a_form_are_refused(client, arriving):
     assert (status, "received 2" in answer["error"]) == (400, True)
 
 
+def test_a_form_of_countless_parts_is_refused_at_once(client, arriving):
+    one, headers = form(b"x")
+    parts = b"--XX\r\n\r\n\r\n" * 20_000 + one
+    status, answer = client.post("/score", parts, headers=headers)
+    assert (status, "at most 100 parts" in answer["error"]) == (400, True)
+    few = b"--XX\r\n\r\n\r\n" * 99 + one
+    assert "parts" not in client.post("/score", few, headers=headers)[1].get(
+        "error", ""
+    )
+
+
+def test_the_forms_parser_logs_no_byte_of_an_upload(client, caplog, capfd):
+    _, headers = form(b"x")
+    for damaged in (b"Jane Doe", b"--XXJane", b"--XX\r\nJane Doe: 7\r\n\r\n"):
+        assert client.post("/score", damaged, headers=headers)[0] == 400
+    assert caplog.text == "".join(capfd.readouterr()) == ""
+
+
 def test_a_model_without_maps_scores_and_says_that_it_has_none(tmp_path, arriving):
     client = client_of(tmp_path / "m", maps=False, threshold=None)
     status, found = client.post("/score", served.png_of(LEVEL))
