@@ -178,7 +178,17 @@ def _checked_targets(arguments: argparse.Namespace) -> dict[str, Path]:
                 raise ExportError(f"{each} exists; give --overwrite to replace it")
     if arguments.onnx:
         onnx_export.check_installed()
-    return {"saved_model": version, **files}
+    targets = {"saved_model": version, **files}
+    for path in targets.values():
+        _check_writable(path)
+    return targets
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a path whose folder cannot be made or written to."""
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise ExportError(f"{path} cannot be written: {folder} is no writable folder")
 
 
 def _opened(arguments: argparse.Namespace) -> _Source:

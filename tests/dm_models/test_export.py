@@ -40,6 +40,17 @@ def test_another_backend_is_told_where_to_export(
     assert not (tmp_path / "sm").exists()
 
 
+@pytest.mark.parametrize("option", ["--out", "--keras"])
+def test_what_cannot_be_written_is_told_before_the_model_is_opened(
+    option, tmp_path, capsys
+):
+    (tmp_path / "file").touch()
+    options = {"--out": tmp_path / "sm", option: tmp_path / "file" / "within" / "x"}
+    given = [str(part) for pair in options.items() for part in pair]
+    assert main([str(tmp_path / "none.keras"), *given]) == 2
+    assert f"{tmp_path / 'file'} is no writable folder" in capsys.readouterr().err
+
+
 def test_the_command_exports_every_form_with_the_models_scores(
     image_model, image_contract, tmp_path, capsys, grey_images
 ):
