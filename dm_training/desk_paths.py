@@ -90,7 +90,18 @@ def _items_of(path: Path, split: str) -> list[Item]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
+    """Files below a folder that may be images, and folders that cannot be opened.
+
+    What lies in those nobody knows: they shall fail by their names.
+    """
+    found, closed = [], set()
+    walk = os.walk(folder, onerror=lambda err: closed.add(Path(err.filename)))
+    for base, _, names in walk:
+        found += [Path(base, name) for name in names]
+    for path in sorted([*found, *closed]):
+        if path in closed:
+            yield path
+            continue
         hidden = path.name.startswith(".") or path.name.upper() == "DICOMDIR"
         if hidden or not (path.is_file() or path.is_symlink()) or path.is_dir():
             continue

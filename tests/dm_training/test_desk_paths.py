@@ -137,3 +137,20 @@ def test_names_that_no_table_can_hold_are_escaped(tmp_path):
     )
     assert all(Path(item.path).exists() for item in found)
     "".join(ids(found)).encode("utf-8")
+
+
+def test_a_folder_that_cannot_be_opened_is_listed_so_that_it_fails_by_its_name(
+    tmp_path, monkeypatch
+):
+    """Root may open all folders, so the system's answer is made up."""
+    write_images(tmp_path / "open", 1, names=["a"])
+    write_images(tmp_path / "closed", 1, names=["b"])
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert ids(list_items([str(tmp_path)])) == ["closed", "open/a.png"]
