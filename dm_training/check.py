@@ -119,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dm_training.samples import SamplesError
 
     out = arguments.out
+    if arguments.jobs == 0:
+        return _refused("--jobs must not be 0 (-1: one thread a core)")
     if out and out.exists() and (not arguments.overwrite or not out.is_file()):
         return _refused(f"--out {out}: exists already (--overwrite replaces a file)")
     try:

@@ -168,8 +168,11 @@ class Journal:
             )
 
     def _write(self, line: dict) -> None:
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+        except OSError as err:  # which names no file where a disk is full
+            raise OSError(err.errno, err.strerror, str(self.path)) from err
 
 
 def differences(old, new, name: str = "") -> list[str]:

@@ -228,6 +228,7 @@ def test_a_folder_that_is_no_model_is_refused(text, match, tmp_path):
 
 
 def test_wrong_paths_are_status_2(model, tmp_path, capsys):
+    assert main([model, str(tmp_path), "--jobs", "0"]) == 2
     assert main([model, str(tmp_path / "none")]) == 2
     assert main([str(tmp_path / "none.keras"), str(tmp_path)]) == 2
     assert main([str(tmp_path), str(tmp_path)]) == 2

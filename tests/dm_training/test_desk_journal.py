@@ -116,3 +116,19 @@ def test_differences_are_found_wherever_they_are():
     assert differences({"a": 1}, {"a": 1}) == []
     assert differences({"a": 1}, {"b": 1}) == ["a: 1, now None", "b: None, now 1"]
     assert differences({"a": [1]}, {"a": [1, 2]}) == ["a: [1], now [1, 2]"]
+
+
+def test_a_full_disk_is_told_with_the_file_that_it_broke(path, monkeypatch):
+    journal = Journal(path, SETTINGS)
+
+    class Full:
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OSError, match="scores.csv.part"),
+    ):
+        patch.setattr(journal, "_file", Full())
+        journal.add("one", SCORED)
+    journal.close()
