@@ -12,6 +12,7 @@ path stands a digest of it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -104,7 +105,10 @@ class Journal:
 
     def close(self) -> None:
         """Leave it as it is, to go on another time."""
-        self._file.close()
+        with contextlib.suppress(
+            OSError
+        ):  # a line that did not fit was told of already
+            self._file.close()
 
     def remove(self) -> None:
         """Take it away, once the table is there."""
