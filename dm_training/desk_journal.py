@@ -105,9 +105,7 @@ class Journal:
 
     def close(self) -> None:
         """Leave it as it is, to go on another time."""
-        with contextlib.suppress(
-            OSError
-        ):  # a line that did not fit was told of already
+        with contextlib.suppress(OSError):  # told of when it was written
             self._file.close()
 
     def remove(self) -> None:
