@@ -18,6 +18,7 @@ answers are possible. Nothing here needs TensorFlow.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ CONTRACT = "input_contract"  # string (N,): JSON, without statistics
 VERSION = "model_version"  # string (N,): the first digits of the weights' SHA-256
 HEAT = "heat"  # float32 (N, h, w): of `grad_cam`
 VERSION_DIGITS = 12
+_ASSERTED = re.compile(r"assertion failed: \[(.*)\]")
 WHOLE_IMAGE = ("neg", "pos")
 
 
@@ -180,3 +182,20 @@ def read_facts(folder: str | Path) -> ModelFacts:
         return ModelFacts.from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelFileError(f"{path}: {error}") from error
+
+
+def refusal_of(message: str) -> str | None:
+    """The sentence with which a signature refuses its input.
+
+    Args:
+        message: Of the InvalidArgumentError that TensorFlow raised.
+
+    Returns:
+        At most 300 letters; None of an error that says none.
+    """
+    asserted = _ASSERTED.search(message)
+    if not asserted:
+        return None
+    # The data of the assertion, each in brackets.
+    parts = (part.strip() for part in asserted[1].split("] ["))
+    return next((part[:300] for part in parts if part), None)

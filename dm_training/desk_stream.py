@@ -165,15 +165,24 @@ def _together(scorer, images: list[tuple], flips: int) -> list[float | str]:
     except Exception as err:  # a backend's own kinds: too small, too large, ...
         if len(images) > 1:
             return [_together(scorer, [one], flips)[0] for one in images]
-        height, width = images[0][0].shape
-        return [
-            f"the network cannot take an image of {height} x {width} pixels "
-            f"({type(err).__name__})"
-        ]
+        return [_refusal(err, images[0][0].shape)]
     return [
         float(score) if 0 <= score <= 1 else "the network's score is no probability"
         for score in scores
     ]
+
+
+def _refusal(err: Exception, shape: tuple[int, int]) -> str:
+    """Why the net took no image: a model's own words, and of a library none."""
+    from dm_training.scorers import RefusedError
+
+    if isinstance(err, RefusedError) and err.args[0]:
+        return err.args[0].replace("image 0 of the batch", "the image")
+    height, width = shape
+    return (
+        f"the network cannot take an image of {height} x {width} pixels "
+        f"({type(err).__name__})"
+    )
 
 
 def _read(source, contracts, patient_key, keep: bool) -> dict[bool, Intake]:

@@ -138,9 +138,14 @@ def _joined(
 
 
 def is_placeholder(patient: str) -> bool:
-    """Whether an id names no one: ANONYMOUS, UNKNOWN, 0000, XXX and the like."""
-    letters = "".join(c for c in patient.upper() if c.isalnum())
-    return not letters or set(letters) in ({"0"}, {"X"}) or letters in _PLACEHOLDERS
+    """Whether an id names no one: ANONYMOUS, UNKNOWN PATIENT, 0000 and the like."""
+    words = "".join(c if c.isalnum() else " " for c in patient.upper()).split()
+    joined = "".join(words)
+    return not joined or joined in _PLACEHOLDERS or all(map(_says_nothing, words))
+
+
+def _says_nothing(word: str) -> bool:
+    return set(word) in ({"0"}, {"X"}) or word in _PLACEHOLDERS
 
 
 def _constant(pixels: np.ndarray) -> tuple[str, ...]:

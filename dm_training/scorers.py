@@ -29,6 +29,10 @@ MODEL_SUFFIXES = (".keras", ".h5")
 BEST = "best.keras"
 
 
+class RefusedError(ValueError):
+    """A model's own graph refuses a batch; the message, if any, says why."""
+
+
 class Scorer(Protocol):
     """A whole-image model, or several.
 
@@ -212,9 +216,11 @@ class SavedModelScorer:
     def _call(self, signature: str, images: np.ndarray) -> dict:
         import tensorflow as tf
 
-        return self._loaded.signatures[signature](
-            **{layout.GREY_INPUT: tf.constant(images, tf.float32)}
-        )
+        given = tf.constant(images, tf.float32)
+        try:
+            return self._loaded.signatures[signature](**{layout.GREY_INPUT: given})
+        except tf.errors.InvalidArgumentError as err:
+            raise RefusedError(layout.refusal_of(err.message or "")) from err
 
 
 class Ensemble:

@@ -27,7 +27,7 @@ from dm_models.layer_files import ModelFileError
 from dm_models.saved_model_layout import find_saved_model
 from dm_training.serving.errors import RequestError, ServeError
 from dm_training.serving.guard import LOOPBACK_NAMES
-from dm_training.serving.limits import Limits
+from dm_training.serving.limits import MOST_PIXELS, Limits
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         help="smallest image let through (default: half the size trained on)",
     )
     for name, kind, default, text in (
+        ("--max-pixels", int, MOST_PIXELS, "of one grey image; beyond: 413"),
         ("--max-body-bytes", int, bounds.max_body, "largest request; beyond: 413"),
         ("--max-queue", int, bounds.max_queue, "requests held; beyond: 429"),
         ("--max-held-bytes", int, bounds.max_held, "of all requests; beyond: 429"),
@@ -104,12 +105,9 @@ def _limits(arguments: argparse.Namespace) -> Limits:
         ServeError: One is not positive.
     """
     for name in (
-        "max_body_bytes",
-        "max_queue",
-        "max_held_bytes",
-        "max_batch",
+        "max_body_bytes", "max_queue", "max_held_bytes", "max_pixels", "max_batch",
         "timeout",
-    ):
+    ):  # fmt: skip
         if not getattr(arguments, name) > 0:
             option = "--" + name.replace("_", "-")
             raise ServeError(
@@ -133,7 +131,13 @@ def _serve(arguments, limits: Limits, token, listener: socket.socket) -> int:
 
     least = tuple(arguments.min_size) if arguments.min_size else None
     service = Service(
-        ServedModel(arguments.folder, arguments.name, least_size=least), limits
+        ServedModel(
+            arguments.folder,
+            arguments.name,
+            least_size=least,
+            most_pixels=arguments.max_pixels,
+        ),
+        limits,
     )
     _warm_up(service)
     names = (*LOOPBACK_NAMES, *arguments.allow_host)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_BODY = 64 * 2**20  # a mammogram as DICOM; ten images of 1152 x 896 as JSON
 MAX_HELD = 2**30
-MAX_PIXELS = 100_000_000  # the largest detectors give 30 million
+MOST_PIXELS = 10_000_000  # of a grey image: a ResNet50 takes some 3 GiB for as many
 RETRY_AFTER_S = 1
 CLOSE = {"Connection": "close"}
 

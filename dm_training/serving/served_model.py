@@ -8,7 +8,6 @@ where it is there.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +20,13 @@ from dm_models.saved_model_layout import (
     EXTRA,
     SAVED_MODEL_FILE,
     find_saved_model,
+    refusal_of,
 )
 from dm_training.serving.errors import RequestError, ServeError
+from dm_training.serving.limits import MOST_PIXELS
 
 CONTRACT_FILE = "input_contract.json"
 LEAST_SIDE = 32
-_ASSERTED = re.compile(r"assertion failed: \[(.*)\]")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class ServedModel:
         name: str | None = None,
         *,
         least_size: tuple[int, int] | None = None,
+        most_pixels: int | None = None,
     ):
         import tensorflow as tf
 
@@ -103,6 +104,7 @@ class ServedModel:
             raise ServeError(str(err)) from err
         self.name = name or own_name
         self.least_size = least_size or _half_the_trained_size(self.folder)
+        self.most_pixels = most_pixels or MOST_PIXELS
         try:
             self._loaded = tf.saved_model.load(str(self.folder))  # keeps its variables
         except (OSError, ValueError, tf.errors.OpError) as err:
@@ -160,10 +162,11 @@ class ServedModel:
         return self.signatures[name]
 
     def check_size(self, call: Call) -> None:
-        """Refuse images too small for the net, which TensorFlow may not survive.
+        """Refuse images too small or too large, which TensorFlow may not survive.
 
         Raises:
-            RequestError: An input (N, H, W, channels) is below `least_size`.
+            RequestError: An input (N, H, W, channels) is below `least_size`, or an
+                image of it has more than `most_pixels` (413).
         """
         rows, cols = self.least_size
         for name, array in call.inputs.items():
@@ -172,6 +175,13 @@ class ServedModel:
                 raise RequestError(
                     f"images of input {name!r} must be at least {rows} x {cols}, "
                     f"received {shape[1]} x {shape[2]}"
+                )
+            if len(shape) == 4 and shape[1] * shape[2] > self.most_pixels:
+                raise RequestError(
+                    f"an image of input {name!r} must have at most "
+                    f"{self.most_pixels:,} pixels, received {shape[1]} x {shape[2]}; "
+                    "the signature 'png' brings files to the model's size",
+                    413,
                 )
 
     def run(self, call: Call) -> dict[str, np.ndarray]:
@@ -209,12 +219,9 @@ def _signature(name: str, function) -> Signature:
 
 def _reason(message: str, call: Call) -> str:
     """Why the model refused, without what TensorFlow tells of its graph."""
-    asserted = _ASSERTED.search(message)
-    if asserted:  # the data of the assertion, each in brackets
-        parts = [part.strip() for part in asserted[1].split("] [")]
-        said = next((part for part in parts if part), "")
-        if said:
-            return said[:300]
+    said = refusal_of(message)
+    if said:
+        return said
     sizes = ", ".join(f"{name} {array.shape}" for name, array in call.inputs.items())
     if any(array.dtype == object for array in call.inputs.values()):
         return f"the model cannot take inputs of size {sizes}: no image it can decode"

@@ -11,6 +11,7 @@ from dm_training.desk_stream import Opened, open_image, opened_batches, scores_o
 from dm_training.intake import NO_PATIENT, PLACEHOLDER, Intake, IntakeError
 from dm_training.patient_keys import KeyFileError
 from dm_training.predictor import Prediction
+from dm_training.scorers import RefusedError
 
 GREY = np.full((48, 40), 30000, np.uint16)
 
@@ -198,3 +199,12 @@ def test_the_shape_to_draw_is_that_of_the_cut(monkeypatch):
     ]
     assert shapes[0] == (96, 80)
     assert shapes[1][0] < 80 and shapes[1][1] < 60
+
+
+def test_a_models_own_words_of_refusal_are_the_images_reason():
+    class Refusing(MeanScorer):
+        def scores(self, prepared, *, flips):
+            raise RefusedError("image 0 of the batch has levels of at most 200")
+
+    found = scores_of(Refusing(), [opened(200)], flips=1)
+    assert found == ["the image has levels of at most 200"]

@@ -96,6 +96,7 @@ def test_without_patient_and_study_nothing_joins():
 @pytest.mark.parametrize("patient,empty", [
     ("1001", False), ("P_00001", False), ("0", True), ("none", True), ("?", True),
     ("XU", False), ("Test", True), ("9", False),
+    ("Anonymous Patient", True), ("anonymous^patient", True), ("PATIENT 7", False),
 ])  # fmt: skip
 def test_placeholders_are_told_from_ids(patient, empty):
     assert is_placeholder(patient) == empty

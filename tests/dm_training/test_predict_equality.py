@@ -178,3 +178,13 @@ def test_from_a_full_h5(model, place, scans, expected):
     path = save_model(net, place / "tiny.h5", contract)
     same((one.score for one in Predictor(path).stream(scans)), expected[1])
     assert KerasScorer(path).version == KerasScorer(Path(model)).version
+
+
+def test_a_grey_scale_that_an_export_refuses_is_told_in_its_words(
+    saved_model, tmp_path
+):
+    levels = np.arange(96 * 80, dtype=np.uint16).reshape(96, 80) % 256
+    write_png(tmp_path / "dim.png", levels)
+    found = Predictor(saved_model).predict(tmp_path / "dim.png")
+    assert found.status == "failed"
+    assert "255" in found.notes[-1] and "65535" in found.notes[-1]

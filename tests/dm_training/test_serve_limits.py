@@ -104,6 +104,14 @@ def test_more_requests_than_the_queue_holds_are_429_and_none_is_lost(serve, held
     assert [status for status, _, _ in answered] == [200] * 3
 
 
+def test_an_image_of_too_many_pixels_never_reaches_the_net(serve, model, monkeypatch):
+    monkeypatch.setattr(model, "most_pixels", 64 * 48)
+    wide = json.dumps({"inputs": np.full((1, 64, 49, 1), 9000).tolist()}).encode()
+    status, answer = serve().post(PREDICT, wide)
+    assert status == 413
+    assert "at most 3,072 pixels, received 64 x 49" in answer["error"]
+
+
 def test_bodies_that_are_too_much_together_are_429_and_their_bytes_are_free_again(
     serve, held
 ):
