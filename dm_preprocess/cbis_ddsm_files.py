@@ -27,7 +27,8 @@ SUFFIXES = (".dcm", ".dicom", ".jpg", ".jpeg", ".png")
 _JPEG = (".jpg", ".jpeg")
 _DICOM = (".dcm", ".dicom")
 _SUBJECT = re.compile(
-    r"(Mass|Calc)-(Training|Test)_[\w-]+_(LEFT|RIGHT)_(CC|MLO)(_\d+)?"
+    r"(Mass|Calc)-(Training|Test)_(?P<woman>[\w-]+)_(?P<side>LEFT|RIGHT)"
+    r"_(?P<view>CC|MLO)(_\d+)?"
 )
 # JPEG rings at the outline of a mask: levels this near an end belong to it, and this
 # share of the pixels must.
@@ -59,6 +60,19 @@ class MaskChoice:
 
     path: Path | None
     problem: str = ""
+
+
+def read_subject(subject: str) -> tuple[str, str, str] | None:
+    """`Mass-Training_P_00001_LEFT_CC` -> ("P_00001", "L", "CC").
+
+    Folders are called so, and the headers' (0010,0020) Patient ID is such a name of one
+    image instead of the woman's.
+
+    Returns:
+        Woman, side and view; None where it is no such name.
+    """
+    match = _SUBJECT.fullmatch(subject)
+    return match and (match["woman"], match["side"][0], match["view"])
 
 
 @dataclass

@@ -58,6 +58,15 @@ class DicomName:
     view: str
 
 
+def read_name(path: Path) -> DicomName | None:
+    """What the name of one of INbreast's DICOM files says; None for other names."""
+    match = _DICOM_NAME.fullmatch(path.name)
+    if match is None:
+        return None
+    side, view = match["side"].upper(), _view(match["view"])
+    return DicomName(path, match["woman"].lower(), side, view)
+
+
 def index(src: Path, *, index_only: bool = False) -> SourceIndex:
     """Read the table, match each row with its DICOM, and read its outlines.
 
@@ -218,9 +227,7 @@ def _read_dicom_names(
             detail = f"{found[match['file']].path.name} is used"
             oddities.append(Oddity("second DICOM of an image", path.name, detail))
         else:
-            side, view = match["side"].upper(), _view(match["view"])
-            woman = match["woman"].lower()
-            found[match["file"]] = DicomName(path, woman, side, view)
+            found[match["file"]] = read_name(path)
     return found
 
 

@@ -8,6 +8,7 @@ cannot be read as one grey picture within bounds of size and memory is an error.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dm_preprocess import dicom, dicom_facts, images, suitability
+from dm_preprocess.cbis_ddsm_files import read_subject
 from dm_preprocess.file_bytes import source_name
 
 PatientKey = Callable[[str], str]
@@ -112,14 +114,25 @@ def _dicom_intake(
         if not judged.reasons:
             raise
         raise IntakeError(f"{err}; {judged.reasons[0]}") from err
-    whose = dicom_facts.identity_of(dataset)
+    whose, side, view = _whose(dataset)
     patient, study, joined = _joined(whose, patient_key)
     return Intake(
-        images.to_u16(read.pixels, read.bits_stored), patient, read.laterality,
-        read.view, tuple(dict.fromkeys((*read.notes, *judged.notes, *joined))),
+        images.to_u16(read.pixels, read.bits_stored), patient,
+        read.laterality or side, read.view or view,
+        tuple(dict.fromkeys((*read.notes, *judged.notes, *joined))),
         (*judged.reasons, *_constant(read.pixels)), is_dicom=True, study=study,
         burned_in=judged.burned_in, patient_raw=whose.patient if keep else "",
     )  # fmt: skip
+
+
+def _whose(dataset) -> tuple[dicom_facts.Identity, str, str]:
+    """Identifiers, and side and view where the patient id tells them.
+
+    In CBIS-DDSM's headers it names an image; the woman, whom several share, is in it.
+    """
+    whose = dicom_facts.identity_of(dataset)
+    woman, side, view = read_subject(whose.patient) or (whose.patient, "", "")
+    return dataclasses.replace(whose, patient=woman), side, view
 
 
 def _joined(

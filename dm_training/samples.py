@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dm_preprocess import tables
+from dm_preprocess import inbreast, tables
+from dm_preprocess.cbis_ddsm_files import read_subject
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".pgm", ".jpg", ".jpeg")
 ROLES = ("train", "val", "test")
@@ -174,14 +175,22 @@ def _from_folder(folder: Path, classes: tuple[str, ...]) -> Samples:
 def ids_of_name(path: str) -> tuple[str, str, str]:
     """`{patient}_{side}_{view}...` -> its parts; empty where the name says nothing.
 
-    INbreast's `{number}_{woman}_MG_{side}_{view}_ANON` names the woman in its second.
+    CBIS-DDSM's subjects, as a file or a folder is called, and INbreast's
+    `{number}_{woman}_MG_{side}_{view}_ANON` are read as their converters do.
     """
+    known = inbreast.read_name(Path(path).with_suffix(".dcm")) if path else None
+    if known is not None:
+        return known.woman, known.laterality, known.view
+    for part in (Path(path).stem, *reversed(Path(path).parts[:-1])):
+        subject = read_subject(part)
+        if subject is not None:
+            return subject
     parts = _SIDE_AND_VIEW.sub(r"_\1_\2", Path(path).stem).split("_")
     sides = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R"}
     for at in range(1, len(parts) - 1):
         if parts[at].upper() in sides and parts[at + 1].upper() in ("CC", "MLO", "ML"):
-            side, inbreast = sides[parts[at].upper()], parts[at - 1].upper() == "MG"
-            patient = parts[at - 2] if inbreast and at > 2 else "_".join(parts[:at])
+            side, by_mg = sides[parts[at].upper()], parts[at - 1].upper() == "MG"
+            patient = parts[at - 2] if by_mg and at > 2 else "_".join(parts[:at])
             return patient, side, parts[at + 1].upper()
     return "", "", ""
 

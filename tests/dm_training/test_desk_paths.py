@@ -109,7 +109,17 @@ def test_what_is_not_there_is_refused(tmp_path, name, error, match):
     ("name", "expected"),
     [
         ("P_00005_RIGHT_CC.dcm", ("P_00005", "R", "CC")),
-        ("Calc-Test_P_00038_LEFT_MLO_1.png", ("Calc-Test_P_00038", "L", "MLO")),
+        ("Calc-Test_P_00038_LEFT_MLO_1.png", ("P_00038", "L", "MLO")),
+        ("/a/Mass-Training_P_00001_RIGHT_CC/1.2/000000.dcm", ("P_00001", "R", "CC")),
+        (
+            "20586908_6c613a14b80a8591_MG_L_ML_ANON.dcm",
+            ("6c613a14b80a8591", "L", "MLO"),
+        ),
+        (
+            "20586908_6c613a14b80a8591_MG_L_ML_ANON.png",
+            ("6c613a14b80a8591", "L", "MLO"),
+        ),
+        ("P_00005_RIGHT_ML.dcm", ("P_00005", "R", "ML")),
         ("20586908_6c613a14b80a8591_MG_R_CC_ANON.dcm", ("6c613a14b80a8591", "R", "CC")),
         ("exam_L-MLO.png", ("exam", "L", "MLO")),
         ("scan.png", ("", "", "")),

@@ -41,6 +41,19 @@ def test_bytes_and_path_give_the_same(tmp_path):
     assert (one.laterality, one.view, one.is_dicom) == ("L", "MLO", True)
 
 
+def test_a_patient_id_that_names_a_cbis_ddsm_image_gives_its_woman():
+    def read(subject, **tags):
+        data = mammogram(PatientID=subject, ImageLaterality="", ViewPosition="", **tags)
+        found = read_intake(data, patient_key=str, keep=True)
+        return found.patient, found.patient_raw, found.laterality, found.view
+
+    woman = ("P_00001", "P_00001")
+    assert read("Calc-Test_P_00001_LEFT_CC") == (*woman, "L", "CC")
+    assert read("Mass-Training_P_00001_RIGHT_MLO_2") == (*woman, "R", "MLO")
+    other = "My-Test_P_00001_LEFT_CC"
+    assert read(other) == (other, other, "", "")
+
+
 @pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
 def test_dicom_and_the_picture_made_of_it_have_the_same_levels(suffix):
     grey = read_intake(mammogram()).grey
