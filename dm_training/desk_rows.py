@@ -20,12 +20,13 @@ from dm_training.prediction_rows import LEVELS, aggregate
 from dm_training.predictor import NEGATIVE, POSITIVE, SCORED, Prediction
 
 IMAGE_COLUMNS = (
-    "image_id", "patient_id", "laterality", "view", "probability", "decision", "model",
-    "version", "status", "note", "y_score", "flips", "split", "y_true",
+    "image_id", "patient_id", "laterality", "view", "probability", "decision",
+    "threshold", "model", "version", "status", "note", "y_score", "flips", "split",
+    "y_true",
 )  # fmt: skip
 UNIT_COLUMNS = (
-    "patient_id", "laterality", "images", "views", "probability", "decision", "model",
-    "version", "note", "y_score", "flips", "split", "y_true",
+    "patient_id", "laterality", "images", "views", "probability", "decision",
+    "threshold", "model", "version", "note", "y_score", "flips", "split", "y_true",
 )  # fmt: skip
 _UNKNOWN = 0.5  # of a truth: more than 0, less than 1
 
@@ -36,6 +37,7 @@ def image_row(item: Item, prediction: Prediction) -> dict:
         "image_id": prediction.image_id, "patient_id": prediction.patient_id,
         "laterality": prediction.laterality, "view": prediction.view,
         "probability": prediction.probability, "decision": prediction.decision,
+        "threshold": prediction.threshold,
         "model": prediction.model, "version": prediction.version,
         "status": prediction.status, "note": "; ".join(prediction.notes),
         "y_score": prediction.score, "flips": prediction.flips, "split": item.split,
@@ -47,7 +49,7 @@ def image_frame(rows: Sequence[Mapping]) -> pd.DataFrame:
     """The table of images; columns of tables only where a table gave some."""
     kept = [name for name in KEPT_COLUMNS if any(row.get(name) for row in rows)]
     frame = pd.DataFrame(list(rows), columns=[*IMAGE_COLUMNS, *kept])
-    for name in ("probability", "y_score"):
+    for name in ("probability", "threshold", "y_score"):
         frame[name] = frame[name].astype("float64")
     return frame.assign(y_true=frame["y_true"].astype("Int64"))
 
@@ -92,6 +94,7 @@ def _units(named, level: str, keys: list[str], decision) -> pd.DataFrame:
         split=grouped["split"].first().to_numpy(),
         note=_missing(named, keys, units),
         decision=_calls(units["probability"], decision if own else None),
+        threshold=decision.threshold if own else float("nan"),
         **{name: scored[name].iloc[0] for name in facts},
     )
     return units[[name for name in UNIT_COLUMNS if name in units]]

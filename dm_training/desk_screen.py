@@ -109,11 +109,12 @@ def _of_decision(predictor, levels: list[str]) -> list[str]:
             "probabilities are not calibrated and nothing is decided"
         ]
     others = [level for level in levels if level != decision.level]
+    said = f"positive from probability {decision.threshold:.4g} on"
     if not others:
-        return []
+        return [said]
     return [
-        f"the operating point holds at level {decision.level} alone: no decision at "
-        f"level {', '.join(others)}"
+        f"{said}: the operating point holds at level {decision.level} alone, no "
+        f"decision at level {', '.join(others)}"
     ]
 
 

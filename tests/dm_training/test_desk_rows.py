@@ -58,6 +58,8 @@ def test_breasts_and_women_are_means_of_probabilities():
 def test_a_threshold_holds_for_its_own_level_and_way_alone(level, how, breast, patient):
     frame = image_frame([row("a", p=0.2), row("b", view="MLO", p=0.4)])
     units = unit_frames(frame, Decision(0.35, level=level, how=how))
+    for name, unit in units.items():
+        assert unit["threshold"].fillna(0).tolist() == [0.35 * (name == level)]
     for name, (probability, said) in {"breast": breast, "patient": patient}.items():
         found = units[name].iloc[0]
         assert found["probability"] == pytest.approx(probability)

@@ -69,6 +69,7 @@ def test_each_image_has_a_line_and_breasts_and_women_have_their_tables(
     assert (images["status"] == "scored").all() and images["version"].nunique() == 1
     called = np.where(images["probability"] >= 0.25, "positive", "negative")
     assert images["decision"].tolist() == called.tolist() and len(set(called)) == 2
+    assert (images["threshold"] == 0.25).all()
     assert len(read(tmp_path / "o" / "scores_breast.csv")) == 4
     women = read(tmp_path / "o" / "scores_patient.csv")
     assert women["images"].tolist() == [4, 4]
@@ -77,8 +78,8 @@ def test_each_image_has_a_line_and_breasts_and_women_have_their_tables(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines()[-2:] == [
-        "the operating point holds at level image alone: no decision at level breast, "
-        "patient",
+        "positive from probability 0.25 on: the operating point holds at level image "
+        "alone, no decision at level breast, patient",
         f"8 scored, 0 refused, 0 failed -> {out}, {tmp_path}/o/scores_patient.csv, "
         f"{tmp_path}/o/scores_breast.csv",
     ]
