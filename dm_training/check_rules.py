@@ -141,9 +141,17 @@ def warnings_of(
         Short sentences; none where all is in range, or where the contract carries no
         statistics of the training images.
     """
+    checked = checked_if_known(prepared, contract, source_shape)
+    return [] if checked is None else checked.warnings
+
+
+def checked_if_known(
+    prepared: np.ndarray, contract: InputContract, source_shape: Sequence[int]
+) -> Checked | None:
+    """As `check_prepared`; None where the contract carries no statistics."""
     if not grey_stats.has_statistics(contract.grey_stats):
-        return []
-    return check_prepared(prepared, contract, source_shape).warnings
+        return None
+    return check_prepared(prepared, contract, source_shape)
 
 
 def check_image(

@@ -21,8 +21,8 @@ from dm_training.predictor import NEGATIVE, POSITIVE, SCORED, Prediction
 
 IMAGE_COLUMNS = (
     "image_id", "patient_id", "laterality", "view", "probability", "decision",
-    "threshold", "model", "version", "status", "note", "y_score", "flips", "split",
-    "y_true",
+    "threshold", "model", "version", "status", "note", "causes", "y_score",
+    "flips", "split", "y_true",
 )  # fmt: skip
 UNIT_COLUMNS = (
     "patient_id", "laterality", "images", "views", "probability", "decision",
@@ -40,7 +40,8 @@ def image_row(item: Item, prediction: Prediction) -> dict:
         "threshold": prediction.threshold,
         "model": prediction.model, "version": prediction.version,
         "status": prediction.status, "note": "; ".join(prediction.notes),
-        "y_score": prediction.score, "flips": prediction.flips, "split": item.split,
+        "causes": " ".join(prediction.causes), "y_score": prediction.score,
+        "flips": prediction.flips, "split": item.split,
         "y_true": item.y_true, **dict(item.kept),
     }  # fmt: skip
 
@@ -66,7 +67,8 @@ def unit_frames(
     Returns:
         "breast" and "patient" -> one row each; a level is left out where no image with
         a score has the ids. Images without a score or without ids make no unit; a
-        unit's note counts those of its own that have no score.
+        unit's note counts those of its own that are unlike the training images, and
+        those that have no score.
     """
     found = {}
     for level, keys in zip(LEVELS[1:], (["patient_id", "laterality"], ["patient_id"]),
@@ -92,7 +94,7 @@ def _units(named, level: str, keys: list[str], decision) -> pd.DataFrame:
         y_true=units["y_true"].where(units["y_true"] != _UNKNOWN).astype("Int64"),
         views=grouped["view"].agg(lambda views: " ".join(filter(None, views))).values,
         split=grouped["split"].first().to_numpy(),
-        note=_missing(named, keys, units),
+        note=_unit_notes(named, keys, units),
         decision=_calls(units["probability"], decision if own else None),
         threshold=decision.threshold if own else float("nan"),
         **{name: scored[name].iloc[0] for name in facts},
@@ -100,12 +102,25 @@ def _units(named, level: str, keys: list[str], decision) -> pd.DataFrame:
     return units[[name for name in UNIT_COLUMNS if name in units]]
 
 
-def _missing(named: pd.DataFrame, keys: list[str], units: pd.DataFrame) -> list[str]:
-    """For each unit, how many of its images have no score."""
-    lost = named[named["status"] != SCORED].groupby(keys).size().to_dict()
+def _unit_notes(named: pd.DataFrame, keys: list[str], units: pd.DataFrame) -> list[str]:
+    """For each unit, how many of its images are unusual or have no score."""
+    scored = named["status"] == SCORED
+    unlike = _counts(named[scored & (named["causes"] != "")], keys, units)
+    lost = _counts(named[~scored], keys, units)
+    said = [
+        (
+            f"{odd} of {of} image(s) unlike the training images" if odd else "",
+            f"{gone} image(s) without a score" if gone else "",
+        )
+        for odd, of, gone in zip(unlike, units["images"], lost, strict=True)
+    ]
+    return ["; ".join(filter(None, words)) for words in said]
+
+
+def _counts(rows: pd.DataFrame, keys: list[str], units: pd.DataFrame) -> list[int]:
+    found = rows.groupby(keys).size().to_dict()
     index = units[keys].itertuples(index=False, name=None)
-    counts = [lost.get(key if len(keys) > 1 else key[0], 0) for key in index]
-    return [f"{n} image(s) without a score" if n else "" for n in counts]
+    return [found.get(key if len(keys) > 1 else key[0], 0) for key in index]
 
 
 def _calls(probability: pd.Series, decision: Decision | None) -> list[str]:

@@ -27,6 +27,7 @@ class Told:
 
     Attributes:
         counts: Images by status.
+        unlike: Images with a score that are unlike the training images.
         unwritten: Images whose pictures could not be written.
         earlier: Images taken over from a run that was broken off.
         noted: Images whose notes were shown.
@@ -35,6 +36,7 @@ class Told:
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys((SCORED, REFUSED, FAILED), 0)
     )
+    unlike: int = 0
     unwritten: int = 0
     earlier: int = 0
     noted: int = 0
@@ -243,6 +245,7 @@ def _predictions(
                 prediction = write(next(results))
                 _note(journal, name, prediction, predictor.patient_key)
             told.counts[prediction.status] += 1
+            told.unlike += prediction.status == SCORED and bool(prediction.causes)
             screen.show(prediction)
             yield item, prediction
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from dm_training.desk_rows import header_line, image_line, unit_dicts, unit_line
 from dm_training.predictor import FAILED, REFUSED, SCORED, Prediction
 
 _WIDEST_ID = 60
+_LONGEST_COMMAND = 160
 
 
 class Screen:
@@ -85,6 +87,7 @@ def summary(
         lines.append(f"notes of {told.noted - arguments.limit_warnings} more image(s)")
     if told.unwritten:
         lines.append(f"{told.unwritten} image(s) without the pictures asked for")
+    lines += _of_unlike(arguments, predictor, told)
     lines += _of_decision(predictor, ["image", *units])
     if not units and arguments.level != "image":
         lines.append("no patient ids: no scores of breasts or women")
@@ -98,6 +101,20 @@ def summary(
         said += f" ({told.earlier} of them by an earlier run)"
     where = f" -> {', '.join(map(str, reversed(written)))}" if written else ""
     return [*lines, said + where]
+
+
+def _of_unlike(arguments: argparse.Namespace, predictor, told) -> list[str]:
+    """How many scores rest on images of another kind, and what tells why."""
+    if not told.unlike:
+        return []
+    paths = arguments.given[len(predictor.scorer.contracts) :]
+    command = shlex.join(["dm-check", arguments.given[0], *paths])
+    if len(command) > _LONGEST_COMMAND:
+        command = "dm-check MODEL PATH"
+    return [
+        f"{told.unlike} of {told.counts[SCORED]} scored images are unlike the training "
+        f"images, and their scores may mean little: `{command}`"
+    ]
 
 
 def _of_decision(predictor, levels: list[str]) -> list[str]:

@@ -33,6 +33,7 @@ from dm_training.samples import ids_of_name
 
 if TYPE_CHECKING:
     from dm_models.inputs import InputContract
+    from dm_training.check_rules import Checked
     from dm_training.desk_paths import Item
     from dm_training.predictor import Prediction
     from dm_training.scorers import Scorer
@@ -91,14 +92,16 @@ def open_image(
         known = _with_ids(known, item, intake, patient_key, keep)
         if intake.unsuitable and refuse:
             return Opened(item, known.replace(status="refused"))
-        prepared, warnings = _prepared(read, contracts)
+        prepared, checked = _prepared(read, contracts)
     except KeyFileError:
         raise
     except Exception as err:  # one file's trouble, whatever it is, is its own
         return Opened(
             item, known.replace(status="failed", notes=(_reason(err, source),))
         )
-    known = known.replace(notes=(*known.notes, *warnings))
+    if checked is not None:
+        notes = (*known.notes, *checked.warnings)
+        known = known.replace(notes=notes, causes=checked.causes)
     shape = _fitted_shape(read[contracts[0].voi].grey, contracts[0])
     return Opened(item, known, prepared, intake.is_dicom, shape)
 
@@ -236,14 +239,16 @@ def _patient(
     return (patient_key(study) if keep and study else study), notes
 
 
-def _prepared(read: dict[bool, Intake], contracts) -> tuple[tuple, list[str]]:
+def _prepared(
+    read: dict[bool, Intake], contracts
+) -> tuple[tuple[np.ndarray, ...], Checked | None]:
     """The image for each model, and what the first one's training images say of it."""
-    from dm_training.check_rules import warnings_of
+    from dm_training.check_rules import checked_if_known
     from dm_training.scorers import prepare
 
     greys = [read[contract.voi].grey for contract in contracts]
     prepared = tuple(map(prepare, greys, contracts))
-    return prepared, warnings_of(prepared[0], contracts[0], greys[0].shape)
+    return prepared, checked_if_known(prepared[0], contracts[0], greys[0].shape)
 
 
 def _fitted_shape(grey: np.ndarray, contract: InputContract) -> tuple[int, int]:

@@ -51,6 +51,7 @@ class Prediction:
         flips: 1, or 4 for the mean over four flips.
         notes: What was unusual; of another status, why there is no score.
         status: "scored", "refused" (not what the model should judge) or "failed".
+        causes: How it is unlike the training images: keys of `check_rules.CAUSES`.
     """
 
     image_id: str = ""
@@ -66,6 +67,7 @@ class Prediction:
     flips: int = 1
     notes: tuple[str, ...] = ()
     status: str = SCORED
+    causes: tuple[str, ...] = ()
 
     def replace(self, **changes) -> Prediction:
         """Return a copy with some fields changed."""
@@ -73,12 +75,14 @@ class Prediction:
 
     def as_dict(self) -> dict:
         """The fields, ready for JSON."""
-        return {**dataclasses.asdict(self), "notes": list(self.notes)}
+        lists = {"notes": list(self.notes), "causes": list(self.causes)}
+        return {**dataclasses.asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, found: dict) -> Prediction:
         """Read what `as_dict` gave."""
-        return cls(**{**found, "notes": tuple(found["notes"])})
+        tuples = {name: tuple(found.get(name, ())) for name in ("notes", "causes")}
+        return cls(**{**found, **tuples})
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,23 @@ def test_images_without_a_score_make_no_unit_and_are_counted_where_they_are_hers
     assert women["note"].tolist() == ["1 image(s) without a score", ""]
 
 
+def test_units_count_their_images_that_are_unlike_the_training_images():
+    odd = {"causes": ("cropped", "8-bit")}
+    frame = image_frame([
+        row("a", **odd), row("b", **odd), row("c", side="R"),
+        row("d", side="R", p=None, **odd),
+    ])  # fmt: skip
+    assert frame["causes"].tolist() == ["cropped 8-bit", "cropped 8-bit", "",
+                                        "cropped 8-bit"]  # fmt: skip
+    units = unit_frames(frame, None)
+    assert units["breast"]["note"].tolist() == [
+        "2 of 2 image(s) unlike the training images", "1 image(s) without a score",
+    ]  # fmt: skip
+    assert units["patient"]["note"].tolist() == [
+        "2 of 3 image(s) unlike the training images; 1 image(s) without a score"
+    ]
+
+
 def test_without_ids_there_are_no_units():
     assert unit_frames(image_frame([row("a", patient="")]), None) == {}
     assert list(unit_frames(image_frame([row("a", side="")]), None)) == ["patient"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from desk_support import MeanScorer, write_images, write_model
+from desk_support import MeanScorer, contract, write_images, write_model
 
 from dm_models.decision import Decision
 from dm_training import desk_stream, evaluate, predict, scorers
@@ -399,6 +399,25 @@ def test_pictures_that_cannot_be_written_are_noted_and_status_1(
     assert (images["status"] == "scored").all()
     assert images["note"].str.contains("no heat map: this model has no map").all()
     assert images["note"].str.contains("No space left").all()
+
+
+def test_images_unlike_the_training_images_are_counted_everywhere(
+    scorer, scans, tmp_path, capsys
+):
+    from dm_training.grey_stats import measure
+
+    dark = [np.full((48, 40), 200, np.uint16) for _ in range(30)]
+    own = contract().replace(grey_stats=measure(dark))
+    scorer.contracts = (own,)
+    out = tmp_path / "s.csv"
+    assert run(scans, "--out", out) == 0
+    assert (
+        f"8 of 8 scored images are unlike the training images, and their scores may "
+        f"mean little: `dm-check model.keras {scans}`" in capsys.readouterr().err
+    )
+    assert (read(out)["causes"] != "").all()
+    women = read(tmp_path / "s_patient.csv")
+    assert (women["note"] == "4 of 4 image(s) unlike the training images").all()
 
 
 def test_notes_are_shown_so_often_and_counted(
