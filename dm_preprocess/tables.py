@@ -63,12 +63,16 @@ class TableError(ValueError):
     """A table breaks a rule; the message names file, line and column."""
 
 
-def read_images(path: str | os.PathLike, *, labelled: bool = False) -> pd.DataFrame:
+def read_images(
+    path: str | os.PathLike, *, labelled: bool = False, paths_as_ids: bool = False
+) -> pd.DataFrame:
     """Read an `images.csv`.
 
     Args:
         path: The CSV file.
         labelled: Refuse rows without a label (training needs every one).
+        paths_as_ids: A table without a column image_id, such as `dm-convert generic`
+            takes, is read too: its path cells are the ids.
 
     Returns:
         One row an image; ids as text, numbers as float64, an empty cell is "" in a
@@ -78,7 +82,7 @@ def read_images(path: str | os.PathLike, *, labelled: bool = False) -> pd.DataFr
         TableError: A needed column is missing, an id stands twice or is empty, or a
             label or split is outside its set; file, line and column are named.
     """
-    frame = _read(path, "images")
+    frame = _read(path, "images", paths_as_ids=paths_as_ids)
     _check_unique(frame, "image_id", path)
     _check_values(frame, "label", (0.0, 1.0), path, empty=not labelled)
     _check_values(frame, "split", SPLITS, path, empty=True)
@@ -197,7 +201,9 @@ def check_labels_present(labels: Iterable, classes: Iterable, *, where: str) -> 
         raise TableError(f"{where}: no example of class {', '.join(empty)}")
 
 
-def _read(path: str | os.PathLike, kind: str) -> pd.DataFrame:
+def _read(
+    path: str | os.PathLike, kind: str, *, paths_as_ids: bool = False
+) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise TableError(f"{path}: no such table")
@@ -209,10 +215,12 @@ def _read(path: str | os.PathLike, kind: str) -> pd.DataFrame:
         raise TableError(f"{path}: not UTF-8 ({err}); save it as UTF-8") from err
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as err:
         raise TableError(f"{path}: not a CSV table: {err}") from err
+    if paths_as_ids and "image_id" not in frame and "path" in frame:
+        frame["image_id"] = frame["path"]
     missing = [name for name in _NEEDED[kind] if name not in frame]
     if missing:
         raise TableError(
-            f"{path}: line 1: missing column {', '.join(missing)}; a {kind} table "
+            f"{path}: line 1: missing column {', '.join(missing)}; a table of {kind} "
             f"needs {', '.join(_NEEDED[kind])}; found {', '.join(frame.columns)}"
         )
     for name in frame.columns.intersection(sorted(_NUMBERS)):

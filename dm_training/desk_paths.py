@@ -23,6 +23,7 @@ from dm_training.samples import ID_COLUMNS, IMAGE_SUFFIXES, SamplesError
 
 KEPT_COLUMNS = ("density", "vendor", "age")  # of a table: subgroups are made of them
 _SUFFIXES = frozenset(IMAGE_SUFFIXES) | DICOM_SUFFIXES
+_SIDES = {"LEFT": "L", "RIGHT": "R", "l": "L", "r": "R", "left": "L", "right": "R"}
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")  # they break lines and screens
 
 
@@ -118,12 +119,13 @@ def _begins_as_dicom(path: Path) -> bool:
 
 
 def _of_table(path: Path, split: str) -> list[Item]:
-    frame = tables.read_images(path)
+    frame = tables.read_images(path, paths_as_ids=True)
     if split != "all" and (frame["split"] != "").any():
         frame = frame[frame["split"] == split]
         if frame.empty:
             raise SamplesError(f"{path}: no row has split {split!r}")
     kept = [name for name in KEPT_COLUMNS if name in frame]
+    frame["laterality"] = frame["laterality"].replace(_SIDES)
     return [
         Item(
             row["image_id"], str(tables.resolve(row["path"], path).absolute()),

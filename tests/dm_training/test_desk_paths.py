@@ -72,6 +72,19 @@ def test_a_table_keeps_its_ids_split_labels_and_subgroups(tmp_path):
         list_items([table], "val")
 
 
+def test_a_table_as_the_converter_takes_one_has_paths_for_ids(tmp_path):
+    table = tmp_path / "mine.csv"
+    header = "path,label,patient_id,laterality,view"
+    table.write_text(f"{header}\nscans/a1.dcm,0,W1,L,CC\nscans/a2.dcm,1,W1,RIGHT,CC\n")
+    one, two = list_items([str(table)])
+    assert (one.image_id, one.path) == ("scans/a1.dcm", str(tmp_path / "scans/a1.dcm"))
+    assert (two.image_id, two.laterality, two.y_true) == ("scans/a2.dcm", "R", 1)
+    table.write_text("patient_id,label\nW1,0\n")
+    match = "missing column image_id, path; a table of images needs"
+    with pytest.raises(TableError, match=match):
+        list_items([str(table)])
+
+
 def test_what_a_table_says_of_a_file_counts_before_the_folder(tmp_path):
     write_images(tmp_path, 2)
     table = write_table(tmp_path, "x,W1,L,CC,,,0000.png,")
