@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dm_training.desk_paths import Item
+from dm_training.desk_progress import Progress
 from dm_training.desk_rows import header_line, image_line, unit_dicts, unit_lines
 from dm_training.predictor import FAILED, REFUSED, SCORED, Prediction
 
@@ -18,20 +19,17 @@ _LONGEST_COMMAND = 160
 
 
 class Screen:
-    """Shows predictions as they come: a table, JSON, or a progress bar.
+    """Shows predictions as they come: a table, JSON, or how far the run is.
 
-    The bar goes to a terminal only, and not where lines go to that terminal already.
+    The last not where lines of images go to a terminal already.
     """
 
     def __init__(self, arguments: argparse.Namespace, items: Sequence[Item], told):
-        from tqdm import tqdm
-
         self.json, self.table = arguments.json, _prints_table(arguments)
         self.limit, self.told = arguments.limit_warnings, told
         self.width = min(max(len(item.image_id) for item in items), _WIDEST_ID)
         lines = (self.json or self.table) and sys.stdout.isatty()
-        hidden = True if lines else None  # None: tqdm looks for a terminal itself
-        self.bar = tqdm(total=len(items), unit="image", disable=hidden, leave=False)
+        self.progress = Progress(len(items), shown=not lines)
 
     def __enter__(self) -> Screen:
         if self.told.earlier:
@@ -41,7 +39,7 @@ class Screen:
         return self
 
     def __exit__(self, *error) -> None:
-        self.bar.close()
+        self.progress.close()
 
     def show(self, prediction: Prediction) -> None:
         """Show one prediction."""
@@ -52,7 +50,7 @@ class Screen:
             print(image_line(prediction, self.width), flush=True)
         if not self.table:
             self._warn(prediction)
-        self.bar.update()
+        self.progress.update()
 
     def _warn(self, prediction: Prediction) -> None:
         """Name what has no score always, what is unusual only so often."""
@@ -65,7 +63,7 @@ class Screen:
                 self._say(f"note: {prediction.image_id}: {note}")
 
     def _say(self, line: str) -> None:
-        self.bar.write(line, file=sys.stderr)
+        self.progress.write(line)
 
 
 def show_units(arguments: argparse.Namespace, units: dict) -> None:
