@@ -67,7 +67,7 @@ class Outputs:
         from dm_training import desk_overlays
 
         drawn = {
-            "caption": desk_overlays.caption_lines(prediction),
+            **desk_overlays.words_of(prediction),
             "source_shape": desk_overlays.shape_to_show(
                 opened.source_shape, self.contract
             ),

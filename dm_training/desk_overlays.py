@@ -2,9 +2,12 @@
 
 What a reader sees at the desk: on the left the mammogram alone, so that the tissue can
 be judged without colour, on the right the same with the map over it; below, what was
-predicted, what the colours mean, and that none of it is a diagnosis. No name, id, date
-or file name is drawn. Drawn with NumPy and Pillow, which take a sixth of matplotlib's
-time (0.05 s, and 0.09 s for the PNG) and may be called from several threads.
+predicted, what the colours mean, and that none of it is a diagnosis. Colour and line
+lie on the breast alone: over air they would look like a lesion's. Where the map is
+hottest outside of the breast, on a film label or at the image's border, the legend says
+so. No name, id, date or file name is drawn. Drawn with NumPy and Pillow, which take a
+sixth of matplotlib's time (0.05 s, and 0.09 s for the PNG) and may be called from
+several threads.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ _CERTAIN = 0.0001
 _EVERY = 3  # pixels in each direction that the percentiles are taken of
 _COLOURS = 256
 _HALF = 0.5
+_SKIN = 0.015  # of a panel's longer side: how far past the breast colour may reach
 _PNG_LEVEL = 1  # of zlib's: 6 takes three times as long and saves a tenth
 
 
@@ -40,7 +44,8 @@ class OverlayError(ValueError):
 
 def overlay_image(
     grey: np.ndarray, image_map: ImageMap | None, *, caption: Sequence[str] = (),
-    source_shape: tuple[int, int] | None = None,
+    source_shape: tuple[int, int] | None = None, negative: bool = False,
+    warnings: Sequence[str] = (),
 ) -> np.ndarray:  # fmt: skip
     """Draw a mammogram, and beside it the same with a heat map over it.
 
@@ -54,6 +59,9 @@ def overlay_image(
             research only is always added.
         source_shape: (rows, columns) of the file where `grey` was squashed from it
             (`shape_to_show`); None shows `grey` in its own proportions.
+        negative: Whether the decision is: the map is paler then, and has no line.
+        warnings: What is unlike the training images (`check_rules.warnings_of`); an
+            amber line says it in short.
 
     Returns:
         uint8 (rows, columns, 3), RGB. Each panel's longer side has 512 to 1152 pixels.
@@ -64,33 +72,40 @@ def overlay_image(
     _check(grey, image_map)
     size = _panel_size(source_shape or grey.shape)
     plain = _windowed(grey, size)
-    heated = plain
+    heated, outside = plain, False
     if image_map is not None and image_map.heat.max() > 0:
-        heated = _heated(plain, image_map, grey.shape)
-    return legend.framed(plain, heated, image_map, [*caption], RESEARCH)
+        breast = _on_breast(grey, size)
+        heated = _heated(plain, image_map, grey.shape, breast, negative)
+        outside = _hottest_outside(image_map, grey.shape, breast)
+    said = legend.Said(tuple(caption), RESEARCH, unlike_words(warnings), negative,
+                       outside)  # fmt: skip
+    return legend.framed(plain, heated, image_map, said)
 
 
-def overlay_png(
-    grey: np.ndarray, image_map: ImageMap | None, *, caption: Sequence[str] = (),
-    source_shape: tuple[int, int] | None = None,
-) -> bytes:  # fmt: skip
+def overlay_png(grey: np.ndarray, image_map: ImageMap | None, **drawn) -> bytes:
     """`overlay_image` as a PNG, which holds pixels and no text.
+
+    Args:
+        grey: As `overlay_image`.
+        image_map: As there.
+        drawn: The other arguments of `overlay_image`.
 
     Raises:
         OverlayError: As `overlay_image`.
     """
-    drawn = overlay_image(grey, image_map, caption=caption, source_shape=source_shape)
-    return _encoded(drawn)
+    return _encoded(overlay_image(grey, image_map, **drawn))
 
 
 def write_overlay(
-    path: Path, grey: np.ndarray, image_map: ImageMap | None, *,
-    caption: Sequence[str] = (), source_shape: tuple[int, int] | None = None,
-) -> np.ndarray:  # fmt: skip
+    path: Path, grey: np.ndarray, image_map: ImageMap | None, **drawn
+) -> np.ndarray:
     """Write `overlay_png`, aside and then renamed; a file of that name is replaced.
 
     Args:
         path: The PNG; folders are made. `path_for` names it after an image.
+        grey: As `overlay_image`.
+        image_map: As there.
+        drawn: The other arguments of `overlay_image`.
 
     Returns:
         The picture as `overlay_image` gives it, for `dicom_out.write_dicom`.
@@ -99,9 +114,28 @@ def write_overlay(
         OverlayError: As `overlay_image`.
         OSError: The disk is full or may not be written; no part of it is left.
     """
-    drawn = overlay_image(grey, image_map, caption=caption, source_shape=source_shape)
-    write_aside(path, _encoded(drawn))
-    return drawn
+    picture = overlay_image(grey, image_map, **drawn)
+    write_aside(path, _encoded(picture))
+    return picture
+
+
+def words_of(prediction) -> dict:
+    """What `overlay_image` is told of a prediction: caption, negative, warnings.
+
+    Args:
+        prediction: As `caption_lines`, with warnings.
+    """
+    return {
+        "caption": caption_lines(prediction),
+        "negative": prediction.decision == "negative",
+        "warnings": tuple(prediction.warnings),
+    }
+
+
+def unlike_words(warnings: Sequence[str]) -> str:
+    """That an image is unlike the training images, and why in short; "" where not."""
+    reasons = [warning.partition(" (")[0] for warning in warnings]
+    return f"unlike the training images: {'; '.join(reasons)}" if reasons else ""
 
 
 def caption_lines(prediction) -> tuple[str, ...]:
@@ -242,22 +276,55 @@ def _windowed(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(np.rint(shown), 0, 255).astype(np.uint8)
 
 
+def _on_breast(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """float32 of `size`: 1 on the breast, falling to 0 past its skin line.
+
+    1 everywhere where no breast is found, as in a constant image.
+    """
+    import cv2
+
+    found = pixels.small_breast_mask(grey).astype(np.float32)
+    if not found.any():
+        return np.ones(size, np.float32)
+    # Half of a blurred step lies on the edge, so that steps of the small mask go.
+    reach = max(1, round(_SKIN * max(size)))
+    shown = cv2.resize(found, size[::-1], interpolation=cv2.INTER_LINEAR)
+    near = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
+    near = cv2.dilate((shown >= _HALF).astype(np.float32), near)
+    return cv2.GaussianBlur(near, (0, 0), reach / 3)
+
+
+def _hottest_outside(
+    image_map: ImageMap, shape: tuple[int, int], breast: np.ndarray
+) -> bool:
+    at = image_map.hottest(*shape)
+    if at is None:
+        return False
+    row, col = (
+        place * shown // there
+        for place, shown, there in zip(at, breast.shape, shape, strict=True)
+    )
+    return bool(breast[row, col] < _HALF)
+
+
 def _heated(
-    plain: np.ndarray, image_map: ImageMap, shape: tuple[int, int]
-) -> np.ndarray:
+    plain: np.ndarray, image_map: ImageMap, shape: tuple[int, int],
+    breast: np.ndarray, pale: bool,
+) -> np.ndarray:  # fmt: skip
     """uint8 (rows, columns, 3): colour as opaque as it is hot, a line at one half."""
     import cv2
 
     centres = resized_centres(image_map.centres, shape, plain.shape)
     placed = np.clip(place_map(image_map.shown, centres, *plain.shape), 0, 1)
     at = np.rint(placed * (_COLOURS - 1)).astype(np.uint8)
-    colours = legend.colours(_COLOURS).astype(np.float32)
-    colour = (colours[:, :3] * colours[:, 3:] * 255)[at]
-    colour += plain[..., None] * (1 - colours[:, 3])[at][..., None]
-    picture = np.rint(colour, out=colour).astype(np.uint8)
-    hot = (placed >= _HALF).astype(np.uint8)
-    inner = cv2.erode(hot, np.ones((3, 3), np.uint8))  # not along the image's border
-    picture[hot > inner] = legend.HALF_LINE
+    colours = legend.colours(_COLOURS, pale=pale).astype(np.float32)
+    share = (colours[:, 3][at] * breast)[..., None]
+    picture = (colours[:, :3] * 255)[at] * share + plain[..., None] * (1 - share)
+    picture = np.rint(picture, out=picture).astype(np.uint8)
+    if not pale:
+        hot = (placed >= _HALF).astype(np.uint8)
+        inner = cv2.erode(hot, np.ones((3, 3), np.uint8))  # not along the border
+        picture[(hot > inner) & (breast >= _HALF)] = legend.HALF_LINE
     return picture
 
 

@@ -101,7 +101,9 @@ def open_image(
         )
     if checked is not None:
         notes = (*known.notes, *checked.warnings)
-        known = known.replace(notes=notes, causes=checked.causes)
+        known = known.replace(
+            notes=notes, warnings=tuple(checked.warnings), causes=checked.causes
+        )
     shape = _fitted_shape(read[contracts[0].voi].grey, contracts[0])
     return Opened(item, known, prepared, intake.is_dicom, shape)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SCORED, REFUSED, FAILED = "scored", "refused", "failed"
 POSITIVE, NEGATIVE = "positive", "negative"
 UNSUITABLE = ("refuse", "flag")
+_LISTS = ("notes", "warnings", "causes")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Prediction:
         version: The first digits of its weights' SHA-256.
         flips: 1, or 4 for the mean over four flips.
         notes: What was unusual; of another status, why there is no score.
+        warnings: Those of the notes that say what is unlike the training images
+            (`check_rules.warnings_of`).
         status: "scored", "refused" (not what the model should judge) or "failed".
         causes: How it is unlike the training images: keys of `check_rules.CAUSES`.
     """
@@ -68,6 +71,7 @@ class Prediction:
     notes: tuple[str, ...] = ()
     status: str = SCORED
     causes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def replace(self, **changes) -> Prediction:
         """Return a copy with some fields changed."""
@@ -75,13 +79,13 @@ class Prediction:
 
     def as_dict(self) -> dict:
         """The fields, ready for JSON."""
-        lists = {"notes": list(self.notes), "causes": list(self.causes)}
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
         return {**dataclasses.asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, found: dict) -> Prediction:
         """Read what `as_dict` gave."""
-        tuples = {name: tuple(found.get(name, ())) for name in ("notes", "causes")}
+        tuples = {name: tuple(found.get(name, ())) for name in _LISTS}
         return cls(**{**found, **tuples})
 
 

@@ -18,10 +18,10 @@ from dm_models import saved_model_layout as layout
 from dm_models.inputs import ContractError, InputContract
 from dm_training.check_rules import warnings_of
 from dm_training.desk_overlays import (
-    caption_lines,
     overlay_png,
     picture_of,
     shape_to_show,
+    words_of,
 )
 from dm_training.image_maps import GRAD_CAM, ImageMap, resized_centres
 from dm_training.intake import Intake, IntakeError, read_intake
@@ -168,7 +168,7 @@ class Desk:
 
     def _drawn(self, grey: np.ndarray, found: ImageMap, told: Judgement) -> bytes:
         shape = shape_to_show(told.source_size, self.contract)
-        return overlay_png(grey, found, caption=caption_lines(told), source_shape=shape)
+        return overlay_png(grey, found, **words_of(told), source_shape=shape)
 
     @property
     def maps(self) -> bool:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from tests_support import write_set
 
@@ -12,3 +13,20 @@ def image_set(tmp_path):
 def own_patient_key(tmp_path, monkeypatch):
     """No test makes or reads the key of whoever runs it."""
     monkeypatch.setenv("DM_PATIENT_KEY", str(tmp_path / "of-the-test" / "patient.key"))
+
+
+@pytest.fixture
+def panels(monkeypatch):
+    """Draw, and give the two panels as they are before they are framed."""
+
+    from dm_training import desk_overlays, overlay_legend
+
+    def drawn(*arguments, **options):
+        held = []
+        monkeypatch.setattr(
+            overlay_legend, "framed", lambda *given: held.extend(given) or given[0]
+        )
+        desk_overlays.overlay_image(*arguments, **options)
+        return held[0], np.broadcast_to(np.atleast_3d(held[1]), (*held[0].shape, 3))
+
+    return drawn

@@ -7,53 +7,14 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from overlay_support import PREDICTION, breast, map_at
 
 from dm_models.inputs import InputContract
 from dm_preprocess import images as pixels
 from dm_training import desk_overlays, image_maps, overlay_legend
 from dm_training.image_maps import GRAD_CAM, PATCH_MAP, ImageMap
+from dm_training.overlay_legend import Said
 from dm_training.scorers import prepare
-
-PREDICTION = SimpleNamespace(
-    image_id="Jones_Mary/scan.dcm", laterality="R", view="CC", score=0.7,
-    probability=0.83, decision="positive", threshold=0.41, model="resnet50",
-    version="0f3a9c21d4e7", flips=4, notes=(),
-)  # fmt: skip
-
-
-def breast(shape=(288, 224), seed=0):
-    """A half ellipse of tissue at the left border, darker than 30,000, on air."""
-    rows, cols = np.mgrid[: shape[0], : shape[1]]
-    inside = (rows / shape[0] - 0.5) ** 2 / 0.16 + (cols / shape[1]) ** 2 / 0.36 < 1
-    noise = np.random.default_rng(seed).integers(8000, 30000, shape)
-    return np.where(inside, noise, 0).astype(np.uint16)
-
-
-def map_at(row, col, shape, *, kind=PATCH_MAP, cells=(9, 7)):
-    """A map whose only hot cell looks at that pixel."""
-    heat, cell = np.zeros(cells, np.float32), (cells[0] // 2, cells[1] // 2)
-    heat[cell] = 1.0
-    steps = [side / count for side, count in zip(shape, cells, strict=True)]
-    centres = tuple(
-        (at - cell[axis] * steps[axis], steps[axis])
-        for axis, at in enumerate((row, col))
-    )
-    return ImageMap(kind, heat, centres)
-
-
-@pytest.fixture
-def panels(monkeypatch):
-    """Draw, and give the two panels as they are before they are framed."""
-
-    def drawn(*arguments, **options):
-        held = []
-        monkeypatch.setattr(
-            overlay_legend, "framed", lambda *given: held.extend(given) or given[0]
-        )
-        desk_overlays.overlay_image(*arguments, **options)
-        return held[0], np.broadcast_to(np.atleast_3d(held[1]), (*held[0].shape, 3))
-
-    return drawn
 
 
 def hottest(plain, heated):
@@ -174,7 +135,7 @@ def test_colours_grow_lighter_and_more_opaque_without_a_break():
 def test_frame_holds_both_panels_untouched():
     plain = np.random.default_rng(2).integers(0, 256, (512, 420), dtype=np.uint8)
     heated = np.random.default_rng(3).integers(0, 256, (512, 420, 3), dtype=np.uint8)
-    picture = overlay_legend.framed(plain, heated, None, ["a"], "notice")
+    picture = overlay_legend.framed(plain, heated, None, Said(["a"], "notice"))
     left = cv2.matchTemplate(
         picture, np.repeat(plain[..., None], 3, axis=2), cv2.TM_SQDIFF
     )
@@ -189,7 +150,7 @@ def test_frame_holds_both_panels_untouched():
 def test_long_names_stay_within_their_column(width):
     caption = ["model " + "x" * 300, "y " * 200]
     plain = np.zeros((512, width), np.uint8)
-    picture = overlay_legend.framed(plain, plain, None, caption, "notice")
+    picture = overlay_legend.framed(plain, plain, None, Said(caption, "notice"))
     ground, column = picture[0, 0], max(width, 400)
     size = (picture.shape[1] - 2 * column) // 3
     below = picture[-picture.shape[0] + 2 * size + 512 + size : -3 * size]

@@ -1,5 +1,6 @@
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -208,3 +209,14 @@ def test_a_models_own_words_of_refusal_are_the_images_reason():
 
     found = scores_of(Refusing(), [opened(200)], flips=1)
     assert found == ["the image has levels of at most 200"]
+
+
+def test_what_training_images_say_is_told_apart_from_other_notes(monkeypatch):
+    said = SimpleNamespace(warnings=["dark (mean 0.1)"], causes=("dark",))
+    monkeypatch.setattr(
+        "dm_training.check_rules.checked_if_known", lambda *given: said
+    )
+    found = read(monkeypatch, Intake(GREY, notes=("odd",))).prediction
+    assert found.warnings == ("dark (mean 0.1)",)
+    assert found.notes == ("odd", "dark (mean 0.1)")
+    assert Prediction.from_dict(found.as_dict()) == found

@@ -187,4 +187,4 @@ def test_a_grey_scale_that_an_export_refuses_is_told_in_its_words(
     write_png(tmp_path / "dim.png", levels)
     found = Predictor(saved_model).predict(tmp_path / "dim.png")
     assert found.status == "failed"
-    assert "255" in found.notes[-1] and "65535" in found.notes[-1]
+    assert "raw 16-bit grey levels, 0 to 65535, are expected" in found.notes[-1]
