@@ -30,6 +30,7 @@ from dm_models import export_check, model_card, onnx_export, serving_files
 from dm_models import saved_model_layout as layout
 from dm_models.decision import FLIPS, Decision, read_decision, store_decision
 from dm_models.inputs import ContractError, InputContract
+from dm_models.model_paths import model_file
 from dm_models.saved_model_writer import (
     ExportError,
     by_flips,
@@ -96,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_backend()
         targets = _checked_targets(arguments)
+        arguments.model = model_file(arguments.model)
         source = _opened(arguments)
         differences = _export_all(source, targets, arguments)
         server = _serving_files(arguments)
@@ -120,7 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dm-export", description="Export a trained model; check every form of it."
     )
-    parser.add_argument("model", type=Path, help="a .keras or .h5 of this project")
+    parser.add_argument(
+        "model", type=Path, help="a .keras or .h5 of this project, or a run folder"
+    )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="MODELS/NAME",
         help="folder of the SavedModel's versions; this one becomes 1, or the next "

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dm_models.layer_files import ModelFileError
+from dm_models.model_paths import BEST
 
 if TYPE_CHECKING:
     import keras
 
 DIGEST = "weights_sha256"
 # The file that a run's metrics are of, where they do not say which weights.
-_BEST = "best.keras"
 # What an evaluation calls its model where it is the mean of several.
 _ENSEMBLE = "ensemble of "
 
@@ -89,7 +89,7 @@ def gather_evidence(
     found, remarks = [], []
     if (own / "metrics.json").is_file() and own not in named:
         evidence = read_evidence(own)
-        if _is_of(evidence, digest, Path(model_path).name == _BEST):
+        if _is_of(evidence, digest, Path(model_path).name == BEST):
             found.append(evidence)
         else:
             remarks.append("the metrics.json beside the model is of other weights: "

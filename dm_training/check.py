@@ -40,7 +40,6 @@ __all__ = [
     "Checked", "check_image", "check_prepared", "check_files", "main",
     "read_contract_with_stats", "warnings_of",
 ]  # fmt: skip
-BEST = "best.keras"
 
 
 def check_files(
@@ -96,9 +95,9 @@ def _contract_of(path: Path) -> InputContract:
     from dm_models import saved_model_layout as layout
     from dm_models import weights
     from dm_models.inputs import InputContract
+    from dm_models.model_paths import best_of_run
 
-    if path.is_dir() and (path / BEST).is_file():
-        path = path / BEST
+    path = best_of_run(path)
     if not path.is_dir():
         return weights.read_contract(path)
     folder, _, _ = layout.find_saved_model(path)

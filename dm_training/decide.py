@@ -120,11 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(argv)
     from dm_models.decision import DecisionError
     from dm_models.layer_files import ModelFileError
+    from dm_models.model_paths import model_file
     from dm_preprocess.tables import TableError
     from dm_training.prediction_rows import MetricError
 
     try:
         _check(parsed)
+        parsed.model = model_file(parsed.model)
         return _show(parsed.model) if parsed.show else _store(parsed)
     except (DecideError, DecisionError, ModelFileError, TableError, MetricError,
             OSError) as err:  # fmt: skip
@@ -138,7 +140,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     flag = parser.add_argument
-    flag("model", type=Path, help="a whole-image .keras or .h5 of this project")
+    flag(
+        "model",
+        type=Path,
+        help="a whole-image .keras or .h5 of this project, or a run folder",
+    )
     flag("predictions", type=Path, nargs="?", help="its scores of validation images")
     flag(
         "--rule",

@@ -19,6 +19,7 @@ from dm_models.decision import Decision, read_decision
 from dm_models.inputs import InputContract
 from dm_models.layer_files import ModelFileError
 from dm_models.model_card_evidence import weights_digest
+from dm_models.model_paths import BEST, best_of_run
 from dm_preprocess import images as pixels
 from dm_training.scoring import FLIPS, check_whole_image
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from dm_training.image_maps import ImageMap
 
 MODEL_SUFFIXES = (".keras", ".h5")
-BEST = "best.keras"
 
 
 class RefusedError(ValueError):
@@ -117,9 +117,7 @@ def open_model(path: str | Path) -> Scorer:
     Raises:
         ModelFileError: No model, no input contract, or no whole-image classifier.
     """
-    path = Path(path)
-    if path.is_dir() and (path / BEST).is_file():
-        path = path / BEST
+    path = best_of_run(path)
     return SavedModelScorer(path) if path.is_dir() else KerasScorer(path)
 
 

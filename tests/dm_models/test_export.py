@@ -190,3 +190,19 @@ def test_a_contract_that_names_other_classes_than_the_net_has_is_status_2(
     said = capsys.readouterr().err
     assert "class_names must name the net's 2 outputs, received a, b, c" in said
     assert [each.name for each in tmp_path.iterdir()] == ["m.keras"]
+
+
+def test_a_run_folder_stands_for_its_best_model(tiny, tmp_path, capsys, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        "dm_models.export._opened", lambda given: opened.append(given.model)
+    )
+    monkeypatch.setattr("dm_models.export._export_all", lambda *given: 1 / 0)
+    (tmp_path / "run").mkdir()
+    save_model(tiny, tmp_path / "run" / "best.keras", small_contract())
+    with pytest.raises(ZeroDivisionError):
+        main([str(tmp_path / "run"), "--out", str(tmp_path / "sm")])
+    assert opened == [tmp_path / "run" / "best.keras"]
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty"), "--out", str(tmp_path / "sm")]) == 2
+    assert "a run folder with best.keras" in capsys.readouterr().err

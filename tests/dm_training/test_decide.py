@@ -151,6 +151,17 @@ def test_a_threshold_is_set_by_hand(model, table, capsys):
     assert "sensitivity 0.75 (" in capsys.readouterr().out  # 0.4 is missed
 
 
+def test_a_run_folder_stands_for_its_best_model(model, table, tmp_path, capsys):
+    best = model.rename(tmp_path / "best.keras")
+    assert run(tmp_path, table) == 0
+    assert read_decision(best).threshold > 0
+    assert run(tmp_path, "--show") == 0
+    assert f"{best}: threshold" in capsys.readouterr().out
+    (tmp_path / "other").mkdir()
+    assert run(tmp_path / "other", "--show") == 2
+    assert "a run folder with best.keras" in capsys.readouterr().err
+
+
 def test_show_tells_what_is_stored_and_changes_nothing(model, table, capsys):
     assert run(model, "--show") == 0
     assert "no operating point is stored" in capsys.readouterr().out
