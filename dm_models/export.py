@@ -111,11 +111,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong:
         print(f"error: other scores than the model's: {wrong}", file=sys.stderr)
         return 1
-    figures = ", ".join(e.name for e in source.evidence) or "nowhere: not measured"
-    print(f"{len(targets)} model card(s), figures from {figures}")
+    print(_cards_line(len(targets), [each.name for each in source.evidence]))
     written = [*map(str, targets.values()), *server]
     print(f"exported {arguments.model} to {', '.join(written)}")
     return 0
+
+
+def _cards_line(count: int, sources: Sequence[str]) -> str:
+    cards = f"{count} model card{'s' if count != 1 else ''}"
+    if sources:
+        return f"{cards}, figures from {', '.join(sources)}"
+    return (
+        f"{cards} without figures: no run folder beside the model, so that they say "
+        "'not measured' (--card-from DIR names one)"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

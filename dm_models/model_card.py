@@ -109,11 +109,29 @@ def render_card(
         ),
         "Licence and citations": text.licence(subject.contract.backbone),
     }
-    lines = [f"# Model card: {name}", "", text.LEAD]
+    lines = [f"# Model card: {name}", "", *_synthetic(evidence), text.LEAD]
     lines += [f"\n> {figures.cell(note)}" for note in subject.notes]
     for title, body in sections.items():
         lines += ["", f"## {title}", "", *body]
     return "\n".join(lines) + "\n"
+
+
+def _synthetic(evidence: Sequence[Evidence]) -> list[str]:
+    """That images were no women's, where the tables name their maker so."""
+    parts = _parts(_run(evidence).metrics.get("data") or {})
+    counts = {"all": 0, "synthetic": 0}
+    for name, number in [pair for part in parts.values()
+                         for pair in part.get("vendor", {}).items()]:  # fmt: skip
+        counts["all"] += number
+        if text.SYNTHETIC_MAKER.search(str(name)):
+            counts["synthetic"] += number
+    if not counts["synthetic"]:
+        return []
+    return [text.SYNTHETIC.format(**counts), ""]
+
+
+def _parts(data: Mapping) -> dict[str, Mapping]:
+    return {role: data[role] for role in ("train", "val", "test") if role in data}
 
 
 def card_path(path: Path, form: str) -> Path:
@@ -177,7 +195,7 @@ def _data(evidence: Sequence[Evidence]) -> list[str]:
     if not run.config:
         return ["What it was trained on: " + _NOT_RECORDED + "."]
     data = run.metrics.get("data") or _counts_of_config(run.config)
-    parts = {role: data[role] for role in ("train", "val", "test") if role in data}
+    parts = _parts(data)
     rows = [[role, *_counted(part)] for role, part in parts.items()]
     header = ("split", "women", "images", "samples by class", "women with a positive")
     lines = figures.table(header, rows)

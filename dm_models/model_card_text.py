@@ -7,10 +7,11 @@ for each form of file runs as it stands.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from dm_models.decision import MEMBERS, Decision, scaled_scores
-from dm_models.inputs import InputContract
+from dm_models.inputs import INPUT_NAME, InputContract
 from dm_models.model_card_figures import (
     cell,
     figure_table,
@@ -29,6 +30,13 @@ FORMS = {
 LEAD = (
     "Every figure here was written down by a training or an evaluation of this "
     'model; what nobody handed over is called "not measured".'
+)
+# Manufacturer of a drawn image, as dm-phantom and others write it.
+SYNTHETIC_MAKER = re.compile("synthetic|phantom|simulat", re.IGNORECASE)
+SYNTHETIC = (
+    "**SYNTHETIC DATA: {synthetic} of the {all} samples that this model was trained, "
+    "validated and tested on are drawn by a program and are no woman's. Figures on "
+    "such images say nothing about real mammograms.**"
 )
 INTENDED = {
     True: [
@@ -65,8 +73,9 @@ LIMITS = [
     "- Scores are those of this model on images like those it was trained on. Another "
     "machine, another conversion or another population can change them without a "
     "sign; `dm-check` compares new images with the training images.",
-    "- Whether images were cropped, stretched or windowed in conversion is not part of "
-    "the model's contract.",
+    "- Cropping, stretching and windowing in conversion are part of the model's "
+    "contract (see How to use); what else was done to the files before is not known to "
+    "it.",
     "- The data sets of this field hold far more cancers than screening does, and "
     "few kinds of machines.",
     "- Harm by use without a reader was not studied.",
@@ -250,9 +259,9 @@ def _input_lines(contract: InputContract, input_size) -> list[str]:
         "others are taken; what they do to the scores was not measured")  # fmt: skip
     names, count = contract.class_names, len(contract.class_names) or "?"
     return [
-        "- Input `images`: float32 (N, rows, columns, 1), RAW 16-bit grey levels, 0 to "
-        f"65535; {_polarity(contract.polarity)}. A stored value s of b bits is "
-        "round(s * 65535 / (2**b - 1)); an 8-bit value times 257. Nothing is to be "
+        f"- Input `{INPUT_NAME}`: float32 (N, rows, columns, 1), RAW 16-bit grey "
+        f"levels, 0 to 65535; {_polarity(contract.polarity)}. A stored value s of b "
+        "bits is round(s * 65535 / (2**b - 1)); an 8-bit value times 257. Nothing is to be "
         "divided or centred: the model does it.",
         f"- Size: trained at {trained} (rows x columns), images "
         f"{fits.get(contract.fit, contract.fit)} by area averaging; {any_size}.",

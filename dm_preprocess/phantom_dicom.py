@@ -1,4 +1,9 @@
-"""The DICOM files of the synthetic collections, as bare as the originals are."""
+"""The DICOM files of the synthetic collections, as bare as the originals are.
+
+But for one thing: Manufacturer says that they are synthetic. The converter's tables, a
+run's counts and a model's card take it from there, so that no figure of phantoms can
+pass for one of women.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+MANUFACTURER = "SYNTHETIC (phantom)"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DIGITAL_MAMMOGRAM = "1.2.840.10008.5.1.4.1.1.1.2"
 
@@ -49,7 +55,7 @@ def write_dicom(
     data = Dataset()
     data.SOPClassUID, data.SOPInstanceUID = sop_class, uids[2]
     data.StudyInstanceUID, data.SeriesInstanceUID = uids[0], uids[1]
-    data.Modality = "MG"
+    data.Modality, data.Manufacturer = "MG", MANUFACTURER
     for keyword, value in tags.items():
         setattr(data, keyword, value)
     data.SamplesPerPixel = 1

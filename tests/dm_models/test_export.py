@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from serving_support import save_small, small_contract, small_model
 
-from dm_models import export_check, saved_model_writer
+from dm_models import export, export_check, saved_model_writer
 from dm_models import saved_model_layout as layout
 from dm_models.export import (
     ExportError,
@@ -206,3 +206,9 @@ def test_a_run_folder_stands_for_its_best_model(tiny, tmp_path, capsys, monkeypa
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty"), "--out", str(tmp_path / "sm")]) == 2
     assert "a run folder with best.keras" in capsys.readouterr().err
+
+
+def test_the_last_lines_say_where_a_cards_figures_are_from_or_that_there_are_none():
+    assert export._cards_line(2, ["whole"]) == "2 model cards, figures from whole"
+    assert "no run folder beside the model" in export._cards_line(1, [])
+    assert "--card-from DIR" in export._cards_line(1, [])

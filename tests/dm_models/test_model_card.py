@@ -155,6 +155,26 @@ def test_the_data_are_counted_by_split(subject, run):
     assert "- Machines of: not recorded." in data  # one split says "not said", one none
 
 
+@pytest.mark.parametrize(("vendor", "said"), [
+    ({"SYNTHETIC (phantom)": 80}, "SYNTHETIC DATA: 80 of the 80 samples"),
+    ({"not said": 60, "Simulated": 20}, "SYNTHETIC DATA: 20 of the 80 samples"),
+    ({"ACME": 80}, ""),
+])  # fmt: skip
+def test_synthetic_images_are_told_before_all_else(subject, vendor, said):
+    data = METRICS["data"] | {"train": METRICS["data"]["train"] | {"vendor": vendor}}
+    found = Evidence("whole", {**METRICS, "data": data}, CONFIG, VERSIONS)
+    card = render_card(replace(subject, notes=("a note",)), [found], name="m")
+    assert ("SYNTHETIC" in card) == bool(said)
+    if said:
+        assert said in card.splitlines()[2]
+
+
+def test_a_card_tells_the_input_by_its_name_and_what_the_contract_knows(subject):
+    card = render_card(subject, name="m")
+    assert "- Input `grey`: float32" in card
+    assert "stretching and windowing in conversion are part" in card
+
+
 def test_an_older_run_still_tells_its_counts(subject):
     config = {**CONFIG, "patients": "not checked: no patient ids in /home/secret"}
     card = render_card(subject, [Evidence("old", {}, config)], name="m")
@@ -448,7 +468,7 @@ def test_every_exported_form_has_its_card_and_the_decision_goes_along(
     options = ["--keras", copy, "--weights-h5", arrays, "--card-from", other]
     note = ["--card-note", "Synthetic women only."]
     assert exported(trained, out, *options, *note) == 0
-    assert "3 model card(s), figures from run, external" in capsys.readouterr().out
+    assert "3 model cards, figures from run, external" in capsys.readouterr().out
     cards = [out / "1" / "MODEL_CARD.md", tmp_path / "m.keras.MODEL_CARD.md",
              tmp_path / "w.h5.MODEL_CARD.md"]  # fmt: skip
     for card in cards:
@@ -507,7 +527,7 @@ def test_figures_of_other_weights_never_reach_a_card(trained, tmp_path, capsys):
     assert exported(trained, tmp_path / "sm") == 0
     captured = capsys.readouterr()
     assert "warning: the metrics.json beside the model is of other" in captured.err
-    assert "figures from nowhere: not measured" in captured.out
+    assert "no run folder beside the model" in captured.out
     card = (tmp_path / "sm" / "1" / "MODEL_CARD.md").read_text()
     assert section(card, "Metrics").strip() == "Not measured."
     status = exported(trained, tmp_path / "s2", "--card-from", trained.parent)
