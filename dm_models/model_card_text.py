@@ -261,8 +261,8 @@ def _input_lines(contract: InputContract, input_size) -> list[str]:
     return [
         f"- Input `{INPUT_NAME}`: float32 (N, rows, columns, 1), RAW 16-bit grey "
         f"levels, 0 to 65535; {_polarity(contract.polarity)}. A stored value s of b "
-        "bits is round(s * 65535 / (2**b - 1)); an 8-bit value times 257. Nothing is to be "
-        "divided or centred: the model does it.",
+        "bits is round(s * 65535 / (2**b - 1)); an 8-bit value times 257. Nothing is "
+        "to be divided or centred: the model does it.",
         f"- Size: trained at {trained} (rows x columns), images "
         f"{fits.get(contract.fit, contract.fit)} by area averaging; {any_size}.",
         *_made_lines(contract),
