@@ -23,6 +23,7 @@ import numpy as np
 from dm_preprocess import images as pixels
 from dm_training import overlay_legend as legend
 from dm_training.image_maps import place_map, resized_centres
+from dm_training.shown_share import shown_share
 
 if TYPE_CHECKING:
     from dm_training.image_maps import ImageMap
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 RESEARCH = "Research only, not for diagnosis"
 LONGEST, SHORTEST = 1152, 512  # of a panel's longer side
 _WINDOW_PERCENT = (1, 99.8)  # of the breast's grey levels: black and white
-_CERTAIN = 0.0001
 _EVERY = 3  # pixels in each direction that the percentiles are taken of
 _COLOURS = 256
 _HALF = 0.5
@@ -146,14 +146,14 @@ def caption_lines(prediction) -> tuple[str, ...]:
             version and flips; threshold None or NaN where no operating point is stored.
 
     Example:
-        "R CC", "probability 0.83", "positive at threshold 0.41",
+        "R CC", "probability 0.8300", "positive at threshold 0.4100",
         "model resnet50, version 0f3a9c21d4e7, mean over 4 flips"
     """
     where = " ".join(filter(None, (prediction.laterality, prediction.view)))
     flips = ", mean over 4 flips" if prediction.flips == 4 else ""
     return (
         where or "side and view not known",
-        f"probability {_figure(prediction.probability)}",
+        f"probability {shown_share(prediction.probability)}",
         decision_words(prediction),
         f"model {prediction.model}, version {prediction.version}{flips}",
     )
@@ -164,16 +164,7 @@ def decision_words(prediction) -> str:
     threshold = prediction.threshold
     if threshold is None or threshold != threshold or not prediction.decision:
         return "no operating point is stored with the model: no decision"
-    return f"{prediction.decision} at threshold {threshold:.4f}"
-
-
-def _figure(probability: float) -> str:
-    """Four digits, but never 0 or 1: no probability of a model is certain."""
-    if probability < _CERTAIN:
-        return f"below {_CERTAIN}"
-    if probability > 1 - _CERTAIN:
-        return f"above {1 - _CERTAIN}"
-    return f"{probability:.4f}"
+    return f"{prediction.decision} at threshold {shown_share(threshold)}"
 
 
 def shape_to_show(source_shape: tuple[int, int], contract) -> tuple[int, int] | None:

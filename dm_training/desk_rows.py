@@ -18,6 +18,7 @@ from dm_models.decision import Decision
 from dm_training.desk_paths import KEPT_COLUMNS, Item
 from dm_training.prediction_rows import LEVELS, aggregate
 from dm_training.predictor import NEGATIVE, POSITIVE, SCORED, Prediction
+from dm_training.shown_share import shown_share
 
 IMAGE_COLUMNS = (
     "image_id", "patient_id", "laterality", "view", "probability", "decision",
@@ -148,7 +149,8 @@ def unit_path(out: Path, level: str) -> Path:
 
 def image_line(prediction: Prediction, width: int) -> str:
     """One line for the screen; `width` is that of the image_id."""
-    share = "" if prediction.probability is None else f"{prediction.probability:.4f}"
+    known = prediction.probability is not None
+    share = shown_share(prediction.probability) if known else ""
     said = prediction.decision or ("" if share else prediction.status)
     note = "; ".join(prediction.notes)
     side, view = prediction.laterality, prediction.view
@@ -166,9 +168,10 @@ def unit_lines(level: str, frame: pd.DataFrame) -> list[str]:
     lines = ["", f"{level:16}  side  images  probability  decision  note"]
     for row in frame.to_dict("records"):
         side = row.get("laterality", "") if level == LEVELS[1] else ""
+        share = shown_share(row["probability"])
         lines.append(
             f"{row['patient_id']:16}  {side:4}  {row['images']:6}  "
-            f"{row['probability']:11.4f}  {row['decision']:8}  {row['note']}".rstrip()
+            f"{share:>11}  {row['decision']:8}  {row['note']}".rstrip()
         )
     return lines
 

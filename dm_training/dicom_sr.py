@@ -7,10 +7,12 @@ report (TID 4000) was not taken: it demands findings with places and a rendering
 on the diagnostic workstation, where a reader would take it for the output of a cleared
 product; this model gives one number for an image, and places only as a heat map.
 
-Codes are the standard's where it has them: (111047, DCM, "Probability of cancer") in
-percent, as TID 4000's own templates use it; (111081, DCM, "CAD Operating Point
+Codes are the standard's where it has them: (111081, DCM, "CAD Operating Point
 Description"). Where it has none they are of a private scheme, 99DM, explained by their
-meanings; the report names the scheme. The title is one of these, since no title of CID
+meanings; the report names the scheme. (111047, DCM, "Probability of cancer") was not
+taken: a model gives the probability of what its training's labels call positive, which
+may be biopsy, recall or a lesion. Probability, score and threshold are shares in one
+unit, without dimension, of six digits. The title is one of these, since no title of CID
 7021 says that a result is for research.
 
 Source: DICOM PS3.16 TID 1500, 1501, 4019, CID 7021.
@@ -22,6 +24,7 @@ import uuid
 from collections.abc import Iterable
 
 from dm_training.desk_overlays import RESEARCH, decision_words
+from dm_training.shown_share import shown_share
 
 SOFTWARE = "dm_training"
 SCHEME = "99DM"
@@ -30,12 +33,14 @@ RESEARCH_SENTENCE = (
     "about a patient may rest on it."
 )
 TITLE = ("RESEARCH", f"{RESEARCH}: output of a model")
+PROBABILITY = ("PROBABILITY", "Probability of a positive finding, by the model")
 SCORE = ("SCORE", "Score of the model before calibration")
 THRESHOLD = ("THRESHOLD", "Threshold on the probability")
 DECISION = ("DECISION", "Decision at the threshold")
 _SIDES = {"L": "Left", "R": "Right"}
 _DECISIONS = {"positive": "Positive", "negative": "Negative"}
 _SERIES_NUMBER = 9002
+_DIGITS = 6
 
 
 def make_report(reference, prediction):
@@ -74,9 +79,11 @@ def report_sentences(prediction) -> list[str]:
     return [
         RESEARCH_SENTENCE,
         f"Image: {where or 'side and view not known'}.",
-        "The probability is the model's estimate for this one image, not for the "
-        "breast or the woman; it depends on the share of cancers among the images it "
-        "was calibrated on.",
+        f"Probability of a positive finding, by the model: "
+        f"{shown_share(prediction.probability)}. Positive is what the labels of its "
+        "training images call so. It is an estimate for this one image, not for the "
+        "breast or the woman, and depends on the share of positives among the images "
+        "it was calibrated on.",
         *(f"Note: {note}" for note in prediction.notes),
     ]
 
@@ -145,12 +152,12 @@ def _measurements(prediction) -> Iterable:
     from highdicom.sr import Measurement
     from pydicom.sr.codedict import codes
 
-    percent = 100 * float(prediction.probability)
-    yield Measurement(codes.DCM.ProbabilityOfCancer, percent, codes.UCUM.Percent)
-    for concept, value in ((SCORE, prediction.score),
-                           (THRESHOLD, prediction.threshold)):  # fmt: skip
+    found = {PROBABILITY: prediction.probability, SCORE: prediction.score,
+             THRESHOLD: prediction.threshold}  # fmt: skip
+    for concept, value in found.items():
         if value is not None:
-            yield Measurement(_private(concept), float(value), codes.UCUM.NoUnits)
+            share = round(float(value), _DIGITS)
+            yield Measurement(_private(concept), share, codes.UCUM.NoUnits)
 
 
 def _evaluations(prediction) -> Iterable:

@@ -112,9 +112,9 @@ function present(found, file) {
   at("result").focus();
 }
 
-function inDigits(share) {  // never rounded to certainty
-  if (share < 0.001) return "< 0.001";
-  return share > 0.999 ? "> 0.999" : share.toFixed(3);
+function inDigits(share) {  // never certain; as shown_share.py
+  if (share < 0.0001) return "< 0.0001";
+  return share > 0.9999 ? "> 0.9999" : share.toFixed(4);
 }
 
 function decide(decision, threshold) {
@@ -122,7 +122,7 @@ function decide(decision, threshold) {
   const word = document.createElement("strong");
   word.textContent = stored ? (decision === "positive" ? "Above the threshold: positive"
     : "Below the threshold: negative") : "No decision";
-  const why = stored ? `operating point stored with the model: ${threshold.toFixed(3)}`
+  const why = stored ? `operating point stored with the model: ${inDigits(threshold)}`
     : "no operating point is stored with this model";
   at("decision").replaceChildren(word, why);
   for (const id of ["mark", "mark-label"]) {
@@ -130,7 +130,7 @@ function decide(decision, threshold) {
     at(id).style.left = 100 * (threshold ?? 0) + "%";
   }
   at("mark-label").style.left = `clamp(4rem, ${100 * (threshold ?? 0)}%, 100% - 4rem)`;
-  at("mark-label").textContent = stored ? `threshold ${threshold.toFixed(3)}` : "";
+  at("mark-label").textContent = stored ? `threshold ${inDigits(threshold)}` : "";
 }
 
 function list(id, lines) {

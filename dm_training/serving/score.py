@@ -41,7 +41,7 @@ class Judgement:
     """What is told of an upload.
 
     Attributes:
-        probability: Of cancer, calibrated where the model has a temperature.
+        probability: Of a positive finding, calibrated where a temperature is stored.
         decision: "positive", "negative", or None where no operating point is stored.
         threshold: Where the decision is made, or None.
         model: Its name.

@@ -167,7 +167,7 @@ def test_caption_says_what_was_predicted_and_names_no_file():
 
 
 @pytest.mark.parametrize(("probability", "words"), [
-    (1.0, "above 0.9999"), (0.99999, "above 0.9999"), (0.0, "below 0.0001"),
+    (1.0, "> 0.9999"), (0.99999, "> 0.9999"), (0.0, "< 0.0001"),
     (0.5, "0.5000"),
 ])  # fmt: skip
 def test_no_probability_is_said_to_be_certain(probability, words):

@@ -5,6 +5,7 @@ from dm_training.desk_paths import Item
 from dm_training.desk_rows import (
     IMAGE_COLUMNS,
     image_frame,
+    image_line,
     image_row,
     unit_dicts,
     unit_frames,
@@ -115,3 +116,8 @@ def test_without_ids_there_are_no_units():
 
 def test_the_tables_of_units_lie_beside_that_of_images(tmp_path):
     assert unit_path(tmp_path / "s.csv", "breast") == tmp_path / "s_breast.csv"
+
+
+def test_the_screen_says_no_certainty():
+    line = image_line(Prediction(image_id="a", probability=0.99999999), 5)
+    assert "> 0.9999" in line and "1.0000" not in line

@@ -158,10 +158,10 @@ def test_report_holds_probability_score_threshold_decision_and_model(written):
     group = group_of(written[1])
     figures = {each.name.value: each.value for each in group.get_measurements()}
     assert figures == pytest.approx(
-        {"111047": 83.12345678, "SCORE": 0.71, "THRESHOLD": 0.41}, abs=1e-8
+        {"PROBABILITY": 0.831235, "SCORE": 0.71, "THRESHOLD": 0.41}, abs=1e-9
     )
     units = {each.name.value: each.unit.value for each in group.get_measurements()}
-    assert units == {"111047": "%", "SCORE": "1", "THRESHOLD": "1"}
+    assert units == {"PROBABILITY": "1", "SCORE": "1", "THRESHOLD": "1"}
     (decision,) = group.get_qualitative_evaluations()
     assert decision.value == hd.sr.CodedConcept("10828004", "SCT", "Positive")
     (site,) = group.finding_sites
@@ -171,6 +171,7 @@ def test_report_holds_probability_score_threshold_decision_and_model(written):
     assert "weights: SHA-256 begins 0f3a9c21d4e7" in words
     assert "mean over 4 flips of the image" in words
     assert "positive at threshold 0.4100" in words
+    assert any("by the model: 0.8312. Positive is what the labels" in w for w in words)
     assert dicom_sr.RESEARCH_SENTENCE in words
     assert "Note: a border of 3 % on the left" in words
 
@@ -195,7 +196,7 @@ def test_without_an_operating_point_nothing_is_decided(tmp_path, source):
     bare = given(threshold=None, decision="", laterality="", view="", score=None)
     _, report = write_dicom(tmp_path, source, OVERLAY, bare)
     group = group_of(report)
-    assert [each.name.value for each in group.get_measurements()] == ["111047"]
+    assert [each.name.value for each in group.get_measurements()] == ["PROBABILITY"]
     assert group.get_qualitative_evaluations() == []
     assert any("no decision" in words for words in texts(report))
 

@@ -14,6 +14,7 @@ from dm_training.serving import score
 from dm_training.serving.limits import Limits
 from dm_training.serving.served_model import ServedModel
 from dm_training.serving.service import Service
+from dm_training.shown_share import shown_share
 
 pytestmark = pytest.mark.skipif(
     browser_support.CHROMIUM is None, reason="no chromium on this machine"
@@ -100,10 +101,12 @@ def test_a_file_is_scored_and_shown(page, files, give):
     served.wait_until(lambda: seen(page, "#model") == named)
     give(page, files["bright"])
     text = seen(page, "#result")
-    assert f"{served.probability_of(65535):.3f}" in text
-    digits = [page.get(f"inDigits({p})") for p in (0, 0.0012, 0.9985, 0.99996, 1)]
-    assert digits == ["< 0.001", "0.001", "0.999", "> 0.999", "> 0.999"]
-    for part in ("positive", "threshold 0.500", "left, CC", "a note on it",
+    assert f"{served.probability_of(65535):.4f}" in text
+    digits = [page.get(f"inDigits({p})") for p in (0, 0.00123, 0.9985, 0.99996, 1)]
+    assert digits == ["< 0.0001", "0.0012", "0.9985", "> 0.9999", "> 0.9999"]
+    assert digits == [shown_share(p) for p in (0, 0.00123, 0.9985, 0.99996, 1)]
+    assert "cancer" not in text
+    for part in ("positive", "threshold 0.5000", "left, CC", "a note on it",
                  "darker than usual", "128 × 96 pixels", "research only",
                  "bright.png"):  # fmt: skip
         assert part.lower() in text.lower()
