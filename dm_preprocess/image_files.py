@@ -101,8 +101,8 @@ def _checked(
 ) -> np.ndarray:
     if image is None:
         raise ImageError(
-            f"{where}: no readable image ({count} bytes); PNG, PGM, TIFF or JPEG "
-            "is needed"
+            f"{where}: no readable image ({count} bytes); DICOM, PNG, PGM, TIFF "
+            "or JPEG is needed"
         )
     if sorted(image.shape[:2]) != sorted((size.rows, size.columns)):  # a TIFF may turn
         raise ImageError(

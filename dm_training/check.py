@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0, 1 or 2 as the module says."""
     arguments = _parser().parse_args(argv)
     from dm_models.weights import ModelFileError
-    from dm_training.desk_paths import list_items
+    from dm_training.desk_paths import list_items, passed_over
     from dm_training.samples import SamplesError
 
     out = arguments.out
@@ -124,9 +125,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refused(f"--out {out}: exists already (--overwrite replaces a file)")
     try:
         contract = read_contract_with_stats(arguments.model)
-        items = list_items(arguments.paths, arguments.split)
+        passed = Counter()
+        items = list_items(arguments.paths, arguments.split, passed=passed)
     except (ModelFileError, SamplesError, tables.TableError) as err:
         return _refused(str(err))
+    if passed:
+        print(passed_over(passed), file=sys.stderr)
     checked, failed = check_files(items, contract, jobs=arguments.jobs)
     for image_id, reason in failed:
         print(f"failed: {image_id}: {reason}", file=sys.stderr)

@@ -24,6 +24,7 @@ from dm_training.samples import ID_COLUMNS, IMAGE_SUFFIXES, SamplesError
 KEPT_COLUMNS = ("density", "vendor", "age")  # of a table: subgroups are made of them
 _SUFFIXES = frozenset(IMAGE_SUFFIXES) | DICOM_SUFFIXES
 _SIDES = {"LEFT": "L", "RIGHT": "R", "l": "L", "r": "R", "left": "L", "right": "R"}
+_ENDING = re.compile(r"\.[a-z0-9]{1,5}")
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")  # they break lines and screens
 
 
@@ -50,19 +51,23 @@ class Item:
     kept: tuple[tuple[str, str], ...] = ()
 
 
-def list_items(paths: Sequence[str], split: str = "test") -> list[Item]:
+def list_items(
+    paths: Sequence[str], split: str = "test", *, passed: Counter | None = None
+) -> list[Item]:
     """List what the command line names, each file once.
 
     Args:
         paths: Files, folders and tables (`.csv`).
         split: Rows of tables to take: "train", "val", "test" or "all"; a table that
             names no split is taken whole.
+        passed: Counts, by their endings, files of folders that are not taken.
 
     Raises:
         SamplesError: A path is not there, or nothing to score is found.
         TableError: A table breaks a rule.
     """
-    found = [item for path in paths for item in _items_of(Path(path), split)]
+    passed = Counter() if passed is None else passed
+    found = [item for path in paths for item in _items_of(Path(path), split, passed)]
     in_tables = {item.path for item in found if item.patient_id}
     once: dict[tuple[str, str], Item] = {}
     for item in found:
@@ -71,11 +76,19 @@ def list_items(paths: Sequence[str], split: str = "test") -> list[Item]:
         elif item.path not in in_tables:  # a table knows more of it
             once.setdefault((item.path, ""), item)
     if not once:
-        raise SamplesError(f"{', '.join(map(str, paths))}: no image found")
+        said = f" ({passed_over(passed)})" if passed else ""
+        raise SamplesError(f"{', '.join(map(str, paths))}: no image found{said}")
     return _told_apart(list(once.values()))
 
 
-def _items_of(path: Path, split: str) -> list[Item]:
+def passed_over(passed: Counter) -> str:
+    """What `list_items` counted, in words: "3 files passed over (2 .txt, 1 .zip)"."""
+    count = sum(passed.values())
+    kinds = ", ".join(f"{number} {kind}" for kind, number in passed.most_common())
+    return f"{count} file{'s' * (count != 1)} passed over ({kinds})"
+
+
+def _items_of(path: Path, split: str, passed: Counter) -> list[Item]:
     if path.suffix.lower() == ".csv":
         return _of_table(path, split)
     if path.is_file():
@@ -83,14 +96,14 @@ def _items_of(path: Path, split: str) -> list[Item]:
     if not path.is_dir():
         raise SamplesError(f"{path}: no such file or folder")
     if all((path / name).is_dir() for name in tables.IMAGE_CLASSES):
-        return _of_classes(path)
+        return _of_classes(path, passed)
     return [
         Item(printable(found.relative_to(path).as_posix()), str(found.absolute()))
-        for found in _files_in(path)
+        for found in _files_in(path, passed)
     ]
 
 
-def _files_in(folder: Path) -> Iterator[Path]:
+def _files_in(folder: Path, passed: Counter) -> Iterator[Path]:
     """Files below a folder that may be images, and folders that cannot be opened.
 
     What lies in those nobody knows: they shall fail by their names.
@@ -103,11 +116,23 @@ def _files_in(folder: Path) -> Iterator[Path]:
         if path in closed:
             yield path
             continue
-        hidden = path.name.startswith(".") or path.name.upper() == "DICOMDIR"
-        if hidden or not (path.is_file() or path.is_symlink()) or path.is_dir():
+        if not (path.is_file() or path.is_symlink()) or path.is_dir():
             continue
-        if path.suffix.lower() in _SUFFIXES or _begins_as_dicom(path):
+        hidden = path.name.startswith(".") or path.name.upper() == "DICOMDIR"
+        if hidden or not (path.suffix.lower() in _SUFFIXES or _begins_as_dicom(path)):
+            passed[_kind_of(path)] += 1
+        else:
             yield path
+
+
+def _kind_of(path: Path) -> str:
+    """A file that is not taken by its ending, never by its name."""
+    if path.name.startswith("."):
+        return "hidden"
+    if path.name.upper() == "DICOMDIR":
+        return "DICOMDIR"
+    ending = path.suffix.lower()
+    return ending if _ENDING.fullmatch(ending) else "of another ending"
 
 
 def _begins_as_dicom(path: Path) -> bool:
@@ -137,14 +162,14 @@ def _of_table(path: Path, split: str) -> list[Item]:
     ]  # fmt: skip
 
 
-def _of_classes(folder: Path) -> list[Item]:
+def _of_classes(folder: Path, passed: Counter) -> list[Item]:
     """Files of class folders with their labels; ids of a sidecar `images.csv`."""
     sidecar, known = folder / "images.csv", {}
     if sidecar.is_file():
         known = {item.path: item for item in _of_table(sidecar, "all")}
     found = []
     for label, name in enumerate(tables.IMAGE_CLASSES):
-        for path in _files_in(folder / name):
+        for path in _files_in(folder / name, passed):
             image_id = printable(f"{name}/{path.stem}")
             item = Item(image_id, str(path.absolute()), y_true=label)
             row = known.get(item.path)

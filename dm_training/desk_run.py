@@ -8,11 +8,12 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dm_training.desk_paths import Item, list_items
+from dm_training.desk_paths import Item, list_items, passed_over
 from dm_training.patient_keys import PatientKey
 from dm_training.predictor import FAILED, REFUSED, SCORED, Prediction, Predictor
 
@@ -54,7 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     models, paths = _models_and_paths(arguments.given)
     _check(arguments)
-    items = _without_pictures(arguments, list_items(paths, arguments.split))
+    passed = Counter()
+    found = list_items(paths, arguments.split, passed=passed)
+    items = _without_pictures(arguments, found)
+    if passed:
+        print(passed_over(passed), file=sys.stderr)
     key = PatientKey(arguments.patient_key)
     key.check()
     return score_items(arguments, _predictor(arguments, models, key), items)

@@ -17,7 +17,7 @@ import numpy as np
 
 from dm_preprocess import dicom, dicom_facts, images, suitability
 from dm_preprocess.cbis_ddsm_files import read_subject
-from dm_preprocess.file_bytes import source_name
+from dm_preprocess.file_bytes import read_head, source_name
 
 PatientKey = Callable[[str], str]
 NO_PATIENT = "no patient id: joined by study"
@@ -86,6 +86,8 @@ def read_intake(
         OSError: It is not there, may not be read, or is no regular file.
     """
     try:
+        if not read_head(source, 1):
+            raise IntakeError("the file is empty: it has 0 bytes")
         if dicom.is_dicom(source):
             return _dicom_intake(source, patient_key, keep=keep, voi=voi)
         stored, bits = images.read_gray(source)

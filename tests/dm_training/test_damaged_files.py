@@ -205,7 +205,7 @@ BOMBS = {
         lambda: with_elements(words(8, 500_000)), "^read$"),
     "half a million character sets": (
         lambda: with_elements(words(5, 500_000)), "beyond bounds"),
-    "nothing": (lambda: b"", "no readable image"),
+    "nothing": (lambda: b"", "the file is empty"),
     "only the mark": (lambda: bytes(128) + b"DICM", "truncated or broken"),
 }  # fmt: skip
 

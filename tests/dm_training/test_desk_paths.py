@@ -1,11 +1,12 @@
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from desk_support import write_images
 
 from dm_preprocess.tables import TableError
-from dm_training.desk_paths import list_items
+from dm_training.desk_paths import list_items, passed_over
 from dm_training.samples import SamplesError, ids_of_name
 
 COLUMNS = "image_id,patient_id,laterality,view,split,label,path,density"
@@ -27,9 +28,20 @@ def test_a_folder_gives_images_and_dicom_files_below_it(tmp_path):
     (tmp_path / "three.pgm").write_bytes(b"")
     for name in ("notes.txt", "plain", ".hidden.png", "DICOMDIR"):
         (tmp_path / name).write_bytes(bytes(128) + b"DICM" * (name == "DICOMDIR"))
-    found = list_items([str(tmp_path)])
+    passed = Counter()
+    found = list_items([str(tmp_path)], passed=passed)
+    assert passed_over(passed) == (
+        "4 files passed over (1 hidden, 1 DICOMDIR, 1 .txt, 1 of another ending)"
+    )
     assert ids(found) == ["IM0001", "a/b/one.png", "three.pgm", "two.DCM"]
     assert [Path(item.path).is_absolute() for item in found] == [True] * 4
+
+
+def test_a_folder_of_other_files_tells_what_was_passed_over(tmp_path):
+    (tmp_path / "Doe.zip").write_bytes(b"PK")
+    match = r"no image found \(1 file passed over \(1 \.zip\)\)"
+    with pytest.raises(SamplesError, match=match):
+        list_items([str(tmp_path)])
 
 
 def test_a_link_to_nothing_is_listed_so_that_it_fails_by_its_name(tmp_path):

@@ -146,6 +146,18 @@ def test_burned_in_text_is_a_field_and_a_note():
     assert read.burned_in and any("burned-in" in note for note in read.notes)
 
 
+@pytest.mark.parametrize("name", ["a.dcm", "a.png", "a"])
+def test_a_file_of_no_bytes_is_called_empty(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(IntakeError, match="the file is empty: it has 0 bytes"):
+        read_intake(tmp_path / name)
+
+
+def test_what_is_no_picture_is_told_all_forms():
+    with pytest.raises(IntakeError, match="DICOM, PNG, PGM, TIFF or JPEG is needed"):
+        read_intake(b"PK\x03\x04" + bytes(200))
+
+
 def test_missing_file_is_an_oserror_with_its_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.dcm"):
         read_intake(tmp_path / "gone.dcm")

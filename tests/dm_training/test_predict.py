@@ -124,6 +124,12 @@ def test_json_gives_an_object_a_line_images_first(scorer, scans, capsys):
     assert found[-1]["images"] == 4 and found[-1]["y_true"] is None
 
 
+def test_files_that_are_no_images_are_counted(scorer, scans, capsys):
+    (scans / "notes.txt").write_text("x")
+    assert run(scans) == 0
+    assert "1 file passed over (1 .txt)" in capsys.readouterr().err
+
+
 def test_a_bad_file_costs_its_own_line(scorer, scans, tmp_path, capsys):
     (scans / "bad.png").write_bytes(b"no image")
     out = tmp_path / "s.csv"
