@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dm_training.desk_notes import Noted
 from dm_training.desk_paths import Item, list_items, passed_over
 from dm_training.patient_keys import PatientKey
 from dm_training.predictor import FAILED, REFUSED, SCORED, Prediction, Predictor
@@ -31,7 +32,7 @@ class Told:
         unlike: Images with a score that are unlike the training images.
         unwritten: Images whose pictures could not be written.
         earlier: Images taken over from a run that was broken off.
-        noted: Images whose notes were shown.
+        noted: Kind of note -> images that have it.
     """
 
     counts: dict[str, int] = field(
@@ -40,7 +41,7 @@ class Told:
     unlike: int = 0
     unwritten: int = 0
     earlier: int = 0
-    noted: int = 0
+    noted: dict[str, Noted] = field(default_factory=dict)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dm_training import desk_notes
 from dm_training.desk_paths import Item
 from dm_training.desk_progress import Progress
 from dm_training.desk_rows import header_line, image_line, unit_dicts, unit_lines
@@ -48,22 +49,20 @@ class Screen:
             print(json.dumps(found), flush=True)
         elif self.table:
             print(image_line(prediction, self.width), flush=True)
-        if not self.table:
-            self._warn(prediction)
+        self._warn(prediction)
         self.progress.update()
 
     def _warn(self, prediction: Prediction) -> None:
-        """Name what has no score always, what is unusual only so often."""
+        """Name what has no score always, what is unusual once a kind."""
         note = "; ".join(prediction.notes)
-        if prediction.status != SCORED:
-            self._say(f"{prediction.status}: {prediction.image_id}: {note}")
-        elif note:
-            self.told.noted += 1
-            if self.told.noted <= self.limit:
-                self._say(f"note: {prediction.image_id}: {note}")
-
-    def _say(self, line: str) -> None:
-        self.progress.write(line)
+        line = f"{prediction.status}: {prediction.image_id}: {note}"
+        if prediction.status == SCORED:
+            line = f"note: {prediction.image_id}: {note}"
+            new = desk_notes.take(self.told.noted, prediction)
+            if not new or len(self.told.noted) > self.limit:
+                return
+        if not self.table:
+            self.progress.write(line)
 
 
 def show_units(arguments: argparse.Namespace, units: dict) -> None:
@@ -80,9 +79,7 @@ def summary(
     arguments: argparse.Namespace, predictor, told, units: dict, written: list[Path]
 ) -> list[str]:
     """The last lines: what was left open, then what became of all images."""
-    lines = []
-    if told.noted > arguments.limit_warnings:
-        lines.append(f"notes of {told.noted - arguments.limit_warnings} more image(s)")
+    lines = desk_notes.lines(told.noted, arguments.limit_warnings)
     if told.unwritten:
         lines.append(f"{told.unwritten} image(s) without the pictures asked for")
     lines += _of_unlike(arguments, predictor, told)

@@ -108,8 +108,8 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=8, help="images at a time (default: 8)")
     add("--jobs", type=int, help="threads that read files (default: one a core)")
     add("--limit-warnings", type=int, default=20, metavar="N",
-        help="images whose notes are shown while it runs; the table holds all "
-        "(default: 20)")  # fmt: skip
+        help="kinds of notes to tell of; the table holds all notes (default: 20)"
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -426,14 +426,17 @@ def test_images_unlike_the_training_images_are_counted_everywhere(
     assert (women["note"] == "4 of 4 image(s) unlike the training images").all()
 
 
-def test_notes_are_shown_so_often_and_counted(
+def test_notes_are_shown_once_a_kind_and_counted(
     scorer, scans, tmp_path, monkeypatch, capsys
 ):
     def noted(source, **options):
         return dataclasses.replace(read_intake(source, **options), notes=("odd",))
 
     monkeypatch.setattr(desk_stream, "read_intake", noted)
-    assert run(scans, "--out", tmp_path / "s.csv", "--limit-warnings", "2") == 0
+    assert run(scans, "--out", tmp_path / "s.csv") == 0
     said = capsys.readouterr().err
-    assert said.count("note: ") == 2 and "notes of 6 more image(s)" in said
+    assert said.count("note: ") == 1 and "\nnote: P1_L_CC.png: odd\n" in said
+    assert (
+        "8 images: odd: P1_L_CC.png, P1_L_MLO.png, P1_R_CC.png and 5 more\n" in said
+    )
     assert (read(tmp_path / "s.csv")["note"] == "odd").all()
