@@ -118,7 +118,8 @@ def _of_decision(predictor, levels: list[str]) -> list[str]:
     if decision is None:
         return [
             f"no operating point is stored for {predictor.flips} flip(s): "
-            "probabilities are not calibrated and nothing is decided"
+            "probabilities are not calibrated and nothing is decided; "
+            f"{_cure(predictor)}"
         ]
     others = [level for level in levels if level != decision.level]
     said = f"positive from probability {decision.threshold:.4g} on"
@@ -128,6 +129,15 @@ def _of_decision(predictor, levels: list[str]) -> list[str]:
         f"{said}: the operating point holds at level {decision.level} alone, no "
         f"decision at level {', '.join(others)}"
     ]
+
+
+def _cure(predictor) -> str:
+    """Where an operating point may come from."""
+    if len(predictor.scorer.contracts) > 1:
+        return "an ensemble has none of its own (--decision FILE)"
+    table = "predictions_val_augmented.csv" if predictor.flips == 4 else (
+        "predictions_val.csv")  # fmt: skip
+    return f"`dm-decide MODEL {table}` stores one"
 
 
 def _prints_table(arguments: argparse.Namespace) -> bool:

@@ -426,6 +426,23 @@ def test_images_unlike_the_training_images_are_counted_everywhere(
     assert (women["note"] == "4 of 4 image(s) unlike the training images").all()
 
 
+@pytest.mark.parametrize(
+    ("options", "models", "cure"),
+    [
+        ([], 1, "`dm-decide MODEL predictions_val.csv` stores one"),
+        (["--tta"], 1, "`dm-decide MODEL predictions_val_augmented.csv` stores one"),
+        (["--tta"], 2, "an ensemble has none of its own (--decision FILE)"),
+    ],
+    ids=["one flip", "four", "ensemble"],
+)
+def test_without_an_operating_point_it_is_said_how_to_get_one(
+    scorer, scans, capsys, options, models, cure
+):
+    scorer._decision, scorer.contracts = None, scorer.contracts * models
+    assert run(scans, *options) == 0
+    assert f"nothing is decided; {cure}\n" in capsys.readouterr().err
+
+
 def test_notes_are_shown_once_a_kind_and_counted(
     scorer, scans, tmp_path, monkeypatch, capsys
 ):
