@@ -62,6 +62,7 @@ class Journal:
 
     Attributes:
         done: Identity -> prediction, of what need not be scored again.
+        digests: Identity -> digest of the pixels, of those in `done`.
         key: Fingerprint of the key that hashed ids in it; "" where none did.
         resumed: Whether an earlier run had begun it.
 
@@ -72,6 +73,7 @@ class Journal:
 
     def __init__(self, path: Path, settings: Mapping, *, fresh: bool = False):
         self.path, self.done, self.key, self.resumed = path, {}, "", False
+        self.digests: dict[str, str] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "a+b")
         try:
@@ -83,9 +85,9 @@ class Journal:
             self._file.close()
             raise
 
-    def add(self, item_identity: str, prediction: Prediction) -> None:
+    def add(self, item_identity: str, prediction: Prediction, digest: str = "") -> None:
         """Note an image; it is on its way to the disk when this returns."""
-        self._write({"of": item_identity, **prediction.as_dict()})
+        self._write({"of": item_identity, "digest": digest, **prediction.as_dict()})
 
     def use_key(self, fingerprint: str) -> None:
         """Note that ids are hashed with that key, once.
@@ -148,12 +150,12 @@ class Journal:
         if "key" in found:
             self.key = found["key"]
             return
-        done = found.pop("of")
+        done, digest = found.pop("of"), found.pop("digest", "")
         prediction = Prediction.from_dict(found)
         if prediction.status == FAILED:
             self.done.pop(done, None)
         else:
-            self.done[done] = prediction
+            self.done[done], self.digests[done] = prediction, digest
 
     def _check(self, first: dict, settings: dict) -> None:
         if first["format"] != FORMAT:

@@ -13,10 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dm_training.desk_notes import Noted
+from dm_training.desk_notes import SAME_PIXELS, Noted
 from dm_training.desk_paths import Item, list_items, passed_over
 from dm_training.patient_keys import PatientKey
-from dm_training.predictor import FAILED, REFUSED, SCORED, Prediction, Predictor
+from dm_training.predictor import (
+    FAILED,
+    REFUSED,
+    SCORED,
+    Prediction,
+    Predictor,
+    Result,
+)
 
 
 class DeskError(ValueError):
@@ -242,14 +249,18 @@ def _predictions(
     told.earlier = len(items) - len(todo)
     # What a killed run wrote of its last image is not in its journal yet.
     overwrite = arguments.overwrite or bool(journal and journal.resumed)
-    write = _writer(arguments, predictor, told, overwrite=overwrite)
+    write, copies = _writer(arguments, predictor, told, overwrite=overwrite), {}
     results = predictor.results(todo)
     with contextlib.closing(results), Screen(arguments, items, told) as screen:
         for item, name in zip(items, names, strict=True):
             prediction = done.get(name)
             if prediction is None:
-                prediction = write(next(results))
-                _note(journal, name, prediction, predictor.patient_key)
+                result = _with_copy_noted(next(results), copies)
+                prediction = write(result)
+                digest = result.opened.digest
+                _note(journal, name, prediction, predictor.patient_key, digest)
+            else:
+                copies.setdefault(journal.digests[name], prediction.image_id)
             told.counts[prediction.status] += 1
             told.unlike += prediction.status == SCORED and bool(prediction.causes)
             screen.show(prediction)
@@ -273,11 +284,26 @@ def _writer(arguments, predictor: Predictor, told: Told, *, overwrite: bool):
     return write
 
 
-def _note(journal, name: str, prediction: Prediction, key) -> None:
+def _with_copy_noted(result: Result, copies: dict[str, str]) -> Result:
+    """Say where an image has the pixels of an earlier one: it counts twice.
+
+    Args:
+        result: An image.
+        copies: Digest of the pixels -> the first image that has them.
+    """
+    digest, prediction = result.opened.digest, result.prediction
+    first = copies.setdefault(digest, prediction.image_id) if digest else ""
+    if first in ("", prediction.image_id):
+        return result
+    notes = (*prediction.notes, f"{SAME_PIXELS}{first}")
+    return Result(result.opened, prediction.replace(notes=notes))
+
+
+def _note(journal, name: str, prediction: Prediction, key, digest: str) -> None:
     if journal is None:
         return
     journal.use_key(key.fingerprint)
-    journal.add(name, prediction)
+    journal.add(name, prediction, digest)
 
 
 def _interrupted(scored: int, wanted: int, journal) -> str:

@@ -8,6 +8,7 @@ take any size, each size makes a batch of its own.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,7 @@ class Opened:
         is_dicom: Whether the file is DICOM.
         source_shape: (rows, columns) of what the first contract's image was fitted of:
             the file, or its cut to the breast.
+        digest: Of the first contract's pixels, by which a second copy is known; "".
     """
 
     item: Item
@@ -59,6 +61,7 @@ class Opened:
     prepared: tuple[np.ndarray, ...] = ()
     is_dicom: bool = False
     source_shape: tuple[int, int] = (0, 0)
+    digest: str = ""
 
 
 def open_image(
@@ -105,7 +108,8 @@ def open_image(
             notes=notes, warnings=tuple(checked.warnings), causes=checked.causes
         )
     shape = _fitted_shape(read[contracts[0].voi].grey, contracts[0])
-    return Opened(item, known, prepared, intake.is_dicom, shape)
+    digest = hashlib.blake2b(prepared[0].tobytes(), digest_size=12).hexdigest()
+    return Opened(item, known, prepared, intake.is_dicom, shape, digest)
 
 
 def opened_batches(

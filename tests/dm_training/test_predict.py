@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -441,6 +442,21 @@ def test_without_an_operating_point_it_is_said_how_to_get_one(
     scorer._decision, scorer.contracts = None, scorer.contracts * models
     assert run(scans, *options) == 0
     assert f"nothing is decided; {cure}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["one run", "gone on with"])
+def test_the_same_pixels_twice_are_noted(scorer, scans, tmp_path, again, monkeypatch):
+    shutil.copy(scans / "P1_L_CC.png", scans / "P1_R_XCC.png")
+    out = tmp_path / "s.csv"
+    if again:
+        real = predict.Predictor.results
+        with monkeypatch.context() as patch:
+            patch.setattr(predict.Predictor, "results", _only_four(real))
+            assert run(scans, "--out", out) == 1
+    assert run(scans, "--out", out) == 0
+    notes = read(out).set_index("image_id")["note"]
+    assert notes["P1_R_XCC.png"] == "same pixels as P1_L_CC.png"
+    assert (notes.drop("P1_R_XCC.png") == "").all()
 
 
 def test_notes_are_shown_once_a_kind_and_counted(
