@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Scores images with a whole-image model: DICOM, PNG, TIFF or PGM files, folders, tables.
 #
-#   bash bin/11_predict.sh MODEL OUT.csv PATH... [--tta] [--split all] [--overlay DIR]
+#   bash bin/11_predict.sh MODEL OUT.csv PATH... [FLAGS]
+#   bash bin/11_predict.sh runs/whole/best.keras p.csv images.csv --split all --tta
 #
 # FLAGS go to python -m dm_training.predict (--help lists them). Writes OUT.csv, one line
 # an image, and beside it OUT_breast.csv and OUT_patient.csv where ids are known; a file
