@@ -17,6 +17,7 @@ Exit status: 0 all in range, 1 something is not or cannot be read, 2 wrong usage
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections import Counter
@@ -203,7 +204,8 @@ def _check_file(read, item: Item, contract) -> Checked | tuple[str, str]:
     except OSError as err:
         return item.image_id, err.strerror or type(err).__name__
     notes = (*intake.unsuitable, *intake.notes)
-    return check_image(intake.grey, contract, item.image_id, notes)
+    checked = check_image(intake.grey, contract, item.image_id, notes)
+    return dataclasses.replace(checked, unsuitable=bool(intake.unsuitable))
 
 
 if __name__ == "__main__":

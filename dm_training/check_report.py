@@ -34,7 +34,7 @@ def lines(checked: Sequence[Checked], stored: Mapping) -> list[str]:
     ]
     for name in grey_stats.names_in(stored):
         found.append(_statistic_line(name, checked, stored["statistics"][name]))
-    return [*found, *_advice(checked), *_file_notes(checked),
+    return [*found, *_file_notes(checked), *_advice(checked),
             *_remarks(checked, stored)]  # fmt: skip
 
 
@@ -126,10 +126,17 @@ def _statistic_line(name: str, checked: Sequence[Checked], trained: Mapping) -> 
 
 def _advice(checked: Sequence[Checked]) -> list[str]:
     found: dict[str, list[Checked]] = {}
+    unfit = [one.image_id for one in checked if one.unsuitable]
     for one in checked:
-        for cause in one.causes:
+        for cause in () if one.unsuitable else one.causes:
             found.setdefault(cause, []).append(one)
-    said = ["", "What to do:"] if found else []
+    said = ["", "What to do:"] if found or unfit else []
+    if unfit:
+        said.append(
+            f"- {len(unfit)} of {len(checked)} images: no model should judge them, as "
+            "their files say."
+        )
+        said += ["  Leave them out.", f"  {_named(unfit)}"]
     for cause, ones in sorted(found.items(), key=lambda item: -len(item[1])):
         of = f"{len(ones)} of {len(checked)} images"
         said.append(f"- {of}: {CAUSES[cause].what}.")

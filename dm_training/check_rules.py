@@ -113,6 +113,8 @@ class Checked:
         excesses: What is out of range.
         causes: Keys of `CAUSES`.
         notes: What its file says that matters, in words.
+        unsuitable: Whether the file says that no model should judge it: then no
+            preparation helps.
     """
 
     image_id: str
@@ -120,6 +122,7 @@ class Checked:
     excesses: list[Excess]
     causes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    unsuitable: bool = False
 
     @property
     def warnings(self) -> list[str]:
