@@ -31,6 +31,7 @@ from dm_models import saved_model_layout as layout
 from dm_models.decision import FLIPS, Decision, read_decision, store_decision
 from dm_models.inputs import ContractError, InputContract
 from dm_models.model_paths import model_file
+from dm_models.quiet_import import import_tensorflow
 from dm_models.saved_model_writer import (
     ExportError,
     by_flips,
@@ -94,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
+    import_tensorflow()
     try:
         check_backend()
         targets = _checked_targets(arguments)

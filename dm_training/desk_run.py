@@ -173,6 +173,9 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _predictor(arguments, models: list[str], key) -> Predictor:
+    from dm_models.quiet_import import import_tensorflow
+
+    import_tensorflow()
     try:
         return Predictor(
             *models, flips=4 if arguments.tta else 1, patient_key=key,

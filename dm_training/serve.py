@@ -125,6 +125,9 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 def _serve(arguments, limits: Limits, token, listener: socket.socket) -> int:
     # TensorFlow's own log repeats what a request did wrong.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from dm_models.quiet_import import import_tensorflow
+
+    import_tensorflow()
     from dm_training.serving.served_model import ServedModel
     from dm_training.serving.server import Server, is_loopback
     from dm_training.serving.service import Service
