@@ -149,9 +149,10 @@ def _serve(arguments, limits: Limits, token, listener: socket.socket) -> int:
     )
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    own = f"http://{shown}:{port}"
     print(
-        f"serving {arguments.folder} on http://{shown}:{port}/v1/models/"
-        f"{service.model.name}",
+        f"serving {arguments.folder}: page {own}/ , model "
+        f"{own}/v1/models/{service.model.name}",
         flush=True,
     )
     for number in (signal.SIGINT, signal.SIGTERM):  # it drains, then we return

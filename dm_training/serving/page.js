@@ -42,7 +42,7 @@ async function score(file, anyway) {
   const query = `tta=${at("tta").checked ? 1 : 0}&anyway=${anyway ? 1 : 0}`;
   try {
     const response = await fetch("score?" + query, {
-      method: "POST", body: file, headers: headers(), signal: mine.signal,
+      method: "POST", body: formOf(file), headers: headers(), signal: mine.signal,
     });
     const found = await answerOf(response);
     if (response.ok) present(found, file);
@@ -53,6 +53,13 @@ async function score(file, anyway) {
     stop();
     if (running === mine) running = null;
   }
+}
+
+function formOf(file) {  // of its name side and view alone leave the browser
+  const told = /_(MG_)?(L|LEFT|R|RIGHT)[_-](CC|MLO|ML)(?![a-z])/i.exec(file.name);
+  const form = new FormData();
+  form.append("file", file, "x" + (told ? told[0] : ""));
+  return form;
 }
 
 async function answerOf(response) {
@@ -145,7 +152,7 @@ function list(id, lines) {
 function facts(found) {
   const side = { L: "left", R: "right" }[found.laterality];
   const rows = [
-    ["Side and view", [side, found.view].filter(Boolean).join(", ") || "not in the file"],
+    ["Side and view", [side, found.view].filter(Boolean).join(", ") || "not known"],
     ["Size of the file’s image", found.source_size.join(" × ") + " pixels (rows × columns)"],
     ["Model", found.model], ["Version", found.version],
     ["Scored", found.flips === 4 ? "mean over four flips" : "once, as it is"],

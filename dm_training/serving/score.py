@@ -23,8 +23,10 @@ from dm_training.desk_overlays import (
     shape_to_show,
     words_of,
 )
+from dm_training.desk_paths import printable
 from dm_training.image_maps import GRAD_CAM, ImageMap, resized_centres
 from dm_training.intake import Intake, IntakeError, read_intake
+from dm_training.samples import ids_of_name
 from dm_training.scorers import prepare
 from dm_training.serving.errors import RequestError
 from dm_training.serving.served_model import Call, ServedModel, contract_text
@@ -188,10 +190,25 @@ def read_upload(body: bytes, content_type: str, *, voi: bool = False) -> Intake:
     Raises:
         RequestError: No file is in it (400), or it cannot be read (422).
     """
+    data, name = file_of(body, content_type)
     try:
-        return read_intake(file_of(body, content_type), voi=voi)
+        return _with_name(read_intake(data, voi=voi), name)
     except IntakeError as err:
         raise RequestError(f"not readable: {err}", 422) from err
+
+
+def _with_name(intake: Intake, name: str) -> Intake:
+    """Side and view by the file's name, where the file itself tells none.
+
+    The name goes no further.
+    """
+    _, side, view = ids_of_name(printable(name)) if name else ("", "", "")
+    notes = intake.notes
+    if side and intake.laterality and side != intake.laterality:
+        told = f"laterality {intake.laterality} by the header, {side} by the file name"
+        notes = (*notes, told)
+    return replace(intake, laterality=intake.laterality or side,
+                   view=intake.view or view, notes=notes)  # fmt: skip
 
 
 def answer_of(told: Judgement, overlay: bytes | None, began: float) -> dict:

@@ -1,8 +1,8 @@
 """The one file of an upload, taken out of its body in memory.
 
 The body is the file itself, or a form as browsers and `curl -F` send it, whose field
-`file` is the file. Its name is not read. Frameworks write parts of forms to temporary
-files above some size; this one writes nothing.
+`file` is the file. Its name is given on, for side and view alone. Frameworks write
+parts of forms to temporary files above some size; this one writes nothing.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ class _Part:
     data: bytearray = field(default_factory=bytearray)
 
 
-def file_of(body: bytes, content_type: str) -> bytes:
-    """The file's bytes.
+def file_of(body: bytes, content_type: str) -> tuple[bytes, str]:
+    """The file's bytes, and its name.
 
     Args:
         body: The request's.
         content_type: Its header; "" for none.
+
+    Returns:
+        (bytes, name): "" where a form names none, or the body is the file.
 
     Raises:
         RequestError: Empty, a damaged form, one of too many parts, or without the
@@ -42,18 +45,19 @@ def file_of(body: bytes, content_type: str) -> bytes:
 
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
-        found = body
+        found, name = body, ""
     else:
         parts = _parts(body, options.get(b"boundary", b""))
-        files = [part for part in parts if _field(part) == FIELD.encode()]
+        files = [part for part in parts if _option(part, b"name") == FIELD.encode()]
         if len(files) != 1:
             raise RequestError(
                 f"the form must have one field {FIELD!r}, received {len(files)}"
             )
         found = bytes(files[0].data)
+        name = _option(files[0], b"filename").decode("utf-8", "replace")
     if not found:
         raise RequestError("the file is empty: 0 bytes were received")
-    return found
+    return found, name
 
 
 def _parts(body: bytes, boundary: bytes) -> list[_Part]:
@@ -98,8 +102,8 @@ def _parts(body: bytes, boundary: bytes) -> list[_Part]:
     return parts
 
 
-def _field(part: _Part) -> bytes:
+def _option(part: _Part, name: bytes) -> bytes:
     from python_multipart.multipart import parse_options_header
 
     disposition = part.headers.get(b"content-disposition", b"")
-    return parse_options_header(disposition)[1].get(b"name", b"")
+    return parse_options_header(disposition)[1].get(name, b"")

@@ -196,6 +196,7 @@ def test_the_command_serves_on_loopback_until_it_is_told_to_stop(folder):
     with process:
         line = process.stdout.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+/v1/models/m$", line)[0]
+        assert f"page {url.removesuffix('v1/models/m')} " in line
         request = urllib.request.Request(
             url + ":predict", BODY, {"Authorization": "Bearer 0123456789abcdef"}
         )

@@ -190,3 +190,13 @@ def test_the_page_may_talk_to_no_one_else(page):
     script = "document.createElement('script').src = 'https://example.test/x.js'"
     with pytest.raises(AssertionError, match="TrustedScriptURL"):
         page.get(script)
+
+
+@pytest.mark.parametrize(("name", "sent"), [
+    ("Smith_Mary_LEFT_CC.dcm", "x_LEFT_CC"), ("exam_R-MLO.png", "x_R-MLO"),
+    ("2_Smith_MG_L_ML_ANON.dcm", "x_MG_L_ML"), ("Smith.png", "x"),
+    ("P_L_CCX.png", "x"),
+])  # fmt: skip
+def test_of_a_name_side_and_view_alone_leave_the_browser(page, name, sent):
+    asked = f"formOf(new File(['a'], {json.dumps(name)})).get('file').name"
+    assert page.get(asked) == sent

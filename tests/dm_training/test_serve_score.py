@@ -54,9 +54,9 @@ def arriving(monkeypatch):
     return facts
 
 
-def form(data, name="file", boundary="XX"):
+def form(data, name="file", boundary="XX", filename="Smith_Mary.png"):
     """(body, headers) as a browser or `curl -F` sends a file."""
-    head = f'Content-Disposition: form-data; name="{name}"; filename="Smith_Mary.png"'
+    head = f'Content-Disposition: form-data; name="{name}"; filename="{filename}"'
     kind = "Content-Type: application/octet-stream"
     start = f"--{boundary}\r\n{head}\r\n{kind}\r\n\r\n".encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
@@ -283,3 +283,20 @@ def test_an_upload_touches_no_disk(client, tmp_path, monkeypatch):
     status, found = client.post("/score", body, headers=headers)
     assert (status, found["source_size"]) == (200, [1500, 1200])
     assert opened == []
+
+
+@pytest.mark.parametrize(("facts", "side", "view", "notes"), [
+    ({}, "R", "MLO", []),
+    ({"laterality": "R", "view": "CC"}, "R", "CC", []),
+    ({"laterality": "L"}, "L", "MLO",
+     ["laterality L by the header, R by the file name"]),
+])  # fmt: skip
+def test_a_forms_file_name_tells_side_and_view_where_the_file_does_not(
+    client, arriving, capfd, facts, side, view, notes
+):
+    arriving.update(facts)
+    body, headers = form(served.png_of(LEVEL), filename="Smith_RIGHT_MLO.png")
+    status, found = client.post("/score?overlay=0", body, headers=headers)
+    assert (status, found["laterality"], found["view"]) == (200, side, view)
+    assert found["notes"] == notes
+    assert "Smith" not in str(found) + "".join(capfd.readouterr())
