@@ -57,8 +57,10 @@ async function score(file, anyway) {
 
 function formOf(file) {  // of its name side and view alone leave the browser
   const told = /_(MG_)?(L|LEFT|R|RIGHT)[_-](CC|MLO|ML)(?![a-z])/i.exec(file.name);
+  const [, inbreast, side, view] = told ?? [];  // INbreast's ML is an MLO
+  const shown = inbreast && /^ml$/i.test(view) ? "MLO" : view;
   const form = new FormData();
-  form.append("file", file, "x" + (told ? told[0] : ""));
+  form.append("file", file, told ? `x_${side}_${shown}` : "x");
   return form;
 }
 

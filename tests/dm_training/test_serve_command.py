@@ -196,7 +196,6 @@ def test_the_command_serves_on_loopback_until_it_is_told_to_stop(folder):
     with process:
         line = process.stdout.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+/v1/models/m$", line)[0]
-        assert f"page {url.removesuffix('v1/models/m')} " in line
         request = urllib.request.Request(
             url + ":predict", BODY, {"Authorization": "Bearer 0123456789abcdef"}
         )
@@ -205,4 +204,5 @@ def test_the_command_serves_on_loopback_until_it_is_told_to_stop(folder):
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         told = process.stdout.read()
+    assert f"page {url.removesuffix('v1/models/m')} " in line
     assert told == "stopped; 0 requests ended unanswered\n"
