@@ -47,7 +47,7 @@ CAUSES = {
         "65535 / (2**bits - 1), as `dm_preprocess.images.to_u16` does.",
     ),
     "border": Cause(
-        "more air (black background) and less breast than trained on: a wide border",
+        "more air, black background, and less breast than trained on: a wide border",
         "Cut it away; `dm-convert ... --crop-breast` does, for a model trained on such "
         "images.",
     ),
@@ -63,7 +63,7 @@ CAUSES = {
         "Give the files as they were, or `dm-convert ... --grey full-range`.",
     ),
     "cropped": Cause(
-        "less air (black background) and more breast than trained on: cropped tighter",
+        "less air, black background, and more breast than trained on: cropped tighter",
         "Give the whole images, or train on images cropped alike.",
     ),
     "dark": Cause(

@@ -36,5 +36,5 @@ def test_the_commonest_come_first_and_the_rest_are_counted():
 
 def test_air_is_explained():
     assert all(
-        "air (black background)" in CAUSES[c].what for c in ("border", "cropped")
+        "air, black background," in CAUSES[c].what for c in ("border", "cropped")
     )
