@@ -194,7 +194,8 @@ def test_the_page_may_talk_to_no_one_else(page):
 
 @pytest.mark.parametrize(("name", "sent"), [
     ("Smith_Mary_LEFT_CC.dcm", "x_LEFT_CC"), ("exam_R-MLO.png", "x_R_MLO"),
-    ("2_Smith_MG_L_ML_ANON.dcm", "x_L_MLO"), ("Smith.png", "x"), ("a_L_ML.png", "x_L_ML"),
+    ("2_Smith_MG_L_ML_ANON.dcm", "x_L_MLO"), ("Smith.png", "x"),
+    ("a_L_ML.png", "x_L_ML"),
     ("P_L_CCX.png", "x"),
 ])  # fmt: skip
 def test_of_a_name_side_and_view_alone_leave_the_browser(page, name, sent):
