@@ -134,8 +134,7 @@ def words_of(prediction) -> dict:
 
 def unlike_words(warnings: Sequence[str]) -> str:
     """That an image is unlike the training images, and why in short; "" where not."""
-    # The figures stand in the last parenthesis.
-    reasons = [warning.rpartition(" (")[0] or warning for warning in warnings]
+    reasons = [warning.partition(" (")[0] for warning in warnings]
     return f"unlike the training images: {'; '.join(reasons)}" if reasons else ""
 
 

@@ -23,7 +23,9 @@ def trained(model, images):
     return [float(loss) for loss in losses], model.get_weights()
 
 
-@pytest.mark.parametrize("net", ["squeezenet", "yaroslav"])
+@pytest.mark.parametrize(
+    "net", ["squeezenet", pytest.param("yaroslav", marks=pytest.mark.slow)]
+)
 def test_a_checkpointed_training_ends_where_a_plain_one_does(net, grey_images):
     """Weights and batch norm's moving statistics, though these are computed twice."""
     images = grey_images(2, 256, 256)

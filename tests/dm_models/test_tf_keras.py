@@ -74,7 +74,11 @@ def in_keras_2(code, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("net", "name"), [("vgg16", "VGG16"), ("resnet50", "ResNet50")]
+    ("net", "name"),
+    [
+        ("vgg16", "VGG16"),
+        pytest.param("resnet50", "ResNet50", marks=pytest.mark.slow),
+    ],
 )
 def test_a_patch_nets_backbone_loads_into_plain_keras_2_and_3(net, name, tmp_path):
     model = build_patch_classifier(net)

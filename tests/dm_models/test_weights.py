@@ -175,6 +175,7 @@ def test_a_backbone_alone_is_saved_for_plain_keras_nets_only(tmp_path, patch_mod
         save_backbone_h5(small_model(), tmp_path / "c.h5")
 
 
+@pytest.mark.slow
 def test_names_beyond_what_an_attribute_holds_stand_in_pieces(tmp_path):
     inputs = keras.Input((4,))
     x = inputs

@@ -276,9 +276,3 @@ def test_a_picture_has_no_more_pixels_than_the_file():
     assert desk_overlays.picture_of(grey, contract).shape == (100, 89)
     small = np.zeros((50, 40), np.uint16)
     assert desk_overlays.picture_of(small, contract).shape == (90, 80)
-
-
-def test_the_reason_is_told_whole_without_its_figures():
-    said = ["more air (black background): a wide border (share of air 0.8)", "dark"]
-    words = desk_overlays.unlike_words(said)
-    assert words.endswith("more air (black background): a wide border; dark")

@@ -84,6 +84,7 @@ def distance(one, two):
     return max(float(np.abs(a - b).max()) for a, b in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["devices", "hosts"])
 def test_two_replicas_end_with_the_weights_of_one_process(
     kind, table, alone, tmp_path
@@ -122,6 +123,7 @@ def test_mixed_precision_trains_on_replicas(kind, precision, table, tmp_path):
     np.testing.assert_allclose(history["loss"], alone_["loss"], atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_lost_worker_stops_the_others_and_a_resume_goes_on(table, alone, tmp_path):
     out = tmp_path / "run"
     chief, other = (

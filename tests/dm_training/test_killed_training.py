@@ -99,6 +99,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(
     assert_same_outcome(out, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_killed_as_a_checkpoint_is_written_it_ends_as_if_it_had_not_been(
     whole, table, tmp_path
 ):

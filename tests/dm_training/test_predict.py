@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 NAMES = [f"P{w}_{s}_{v}" for w in (1, 2) for s in "LR" for v in ("CC", "MLO")]
 # A model that computes nothing and takes its time, in a process of its own.
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background
 from desk_support import MeanScorer
 from dm_training import predict, scorers
 class Slow(MeanScorer):

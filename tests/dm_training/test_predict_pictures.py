@@ -57,7 +57,7 @@ def test_objects_that_are_there_are_replaced_by_flag_alone(scans, tmp_path):
 def test_a_run_killed_before_it_noted_an_image_writes_its_objects_again(
     scans, tmp_path, monkeypatch
 ):
-    def killed(self, name, prediction):
+    def killed(self, *given):
         raise KeyboardInterrupt
 
     command = (scans, tmp_path / "s.csv", "--dicom-out", tmp_path / "objects")

@@ -18,6 +18,7 @@ def run(folder, capsys, *options):
     return status, json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_every_request_is_answered(folder, capsys):
     status, found = run(folder, capsys, "--seconds", "2", "--rounds", "2")
     assert (status, found["lost"], found["connections_refused"]) == (0, 0, 0)
